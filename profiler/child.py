@@ -1,0 +1,108 @@
+"""Start the user's command and stay with it until it ends, passing signals on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from perfkit.errors import SetupError
+
+FORWARDED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+SENT_BY_KERNEL = 0x80  # SI_KERNEL: a key at the terminal, which reaches the command by itself
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+class NotExecutableError(SetupError):
+    """The command exists and cannot be executed."""
+
+    exit_status = NOT_EXECUTABLE
+
+
+class NotFoundError(SetupError):
+    """There is no such command."""
+
+    exit_status = NOT_FOUND
+
+
+def check_executable(command: Sequence[str]) -> None:
+    """Raise what the shell would say of `command`, before a run folder is made for it."""
+    name = command[0]
+    if shutil.which(name) is not None:
+        return
+    if os.path.dirname(name) and os.path.exists(name):
+        reason = "it is a folder" if os.path.isdir(name) else "it is not executable"
+        raise NotExecutableError(
+            f"cannot execute {name}: {reason}",
+            hint="make it executable (chmod +x) or name its interpreter: -- python " + name,
+        )
+    raise NotFoundError(
+        f"command not found: {name}", hint="check its spelling and PATH; the command follows --"
+    )
+
+
+def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the command as a child that shares our stdin, stdout, stderr and terminal.
+
+    From here until `wait` returns, the signals to pass on are blocked in this process: they stay
+    pending, so that none is lost between the start and the wait.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
+    try:
+        return subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            close_fds=False,
+            preexec_fn=lambda: _unblock(mask),  # noqa: PLW1509  (no other thread runs yet)
+        )
+    except PermissionError as error:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise NotExecutableError(f"cannot execute {command[0]}: {error.strerror}") from error
+    except OSError as error:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise NotExecutableError(
+            f"cannot execute {command[0]}: {error.strerror}",
+            hint="a script needs a first line such as #!/bin/sh",
+        ) from error
+
+
+def _unblock(mask: set[int | signal.Signals]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _handled() -> set[signal.Signals]:
+    """What we wait for: the child's end, and every forwarded signal that is not ignored."""
+    heard = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
+    return heard | {signal.SIGCHLD}
+
+
+def wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the child; its exit status, or minus the signal that killed it."""
+    handled = _handled()
+    try:
+        while process.poll() is None:
+            received = signal.sigtimedwait(handled, 0.5)
+            if received is None or received.si_signo == signal.SIGCHLD:
+                continue
+            if received.si_code != SENT_BY_KERNEL:
+                process.send_signal(received.si_signo)
+    finally:
+        _drop_pending(handled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+    return process.returncode
+
+
+def _drop_pending(handled: set[signal.Signals]) -> None:
+    """Forget signals meant for a child that has ended, so that they do not end us instead."""
+    while signal.sigtimedwait(handled, 0) is not None:
+        pass

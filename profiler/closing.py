@@ -1,0 +1,59 @@
+"""What the parent does when the command has ended: compress traces, collect late complaints."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import IO, cast
+
+from isal import igzip
+
+CHUNK_BYTES = 1 << 20
+
+
+def compress_traces(run: Path, node: str) -> tuple[str, ...]:
+    """Turn the traces of this parent's ranks into `.json.gz`; what went wrong, in words.
+
+    The plain file goes away only after its compressed form is complete, so that a parent that is
+    killed here loses nothing: readers take either.
+    """
+    warnings = []
+    for folder in sorted(run.glob("attempt*/rank*")):
+        if not _is_ours(folder, node):
+            continue
+        for trace in sorted(folder.glob("trace-*.json")):
+            try:
+                _compress(trace)
+            except OSError as error:
+                warnings.append(f"{trace}: not compressed: {error.strerror}")
+    return tuple(warnings)
+
+
+def _is_ours(folder: Path, node: str) -> bool:
+    try:
+        facts = json.loads((folder / "facts.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(facts.get("parent_node") == node)
+
+
+def _compress(trace: Path) -> None:
+    draft = trace.with_name(f".{trace.name}.gz.tmp")
+    with open(trace, "rb") as source, _gzip(draft) as target:
+        while chunk := source.read(CHUNK_BYTES):
+            target.write(chunk)
+    os.replace(draft, trace.with_name(f"{trace.name}.gz"))
+    trace.unlink()
+
+
+def _gzip(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], igzip.open(path, "wb", compresslevel=1))  # type: ignore[no-untyped-call]
+
+
+def boot_errors(run: Path) -> tuple[str, ...]:
+    """What processes could not record themselves because capture did not start in them."""
+    try:
+        return tuple((run / "boot-errors.log").read_text().splitlines())
+    except OSError:
+        return ()

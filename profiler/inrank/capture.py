@@ -1,0 +1,56 @@
+"""What the launching parent asked every process of the run to capture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RUN_DIR = "PERFKIT_RUN_DIR"
+REQUEST = "PERFKIT_CAPTURE"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The request of one `perfkit profile`, as it travels in the environment."""
+
+    run_dir: str
+    run_id: str
+    parent_node: str  # NODE of the launching parent's nodes/NODE/run.json
+    windows: tuple[tuple[int, int], ...]  # first and last step, both included; sorted, disjoint
+    trace_ranks: tuple[int, ...] | None  # None: all ranks
+    with_stack: bool
+
+    def environment(self) -> dict[str, str]:
+        """The variables that `read` turns into this request again."""
+        request = {
+            "run_id": self.run_id,
+            "parent_node": self.parent_node,
+            "windows": self.windows,
+            "trace_ranks": self.trace_ranks,
+            "with_stack": self.with_stack,
+        }
+        return {RUN_DIR: self.run_dir, REQUEST: json.dumps(request, separators=(",", ":"))}
+
+    def windows_of(self, rank: int) -> tuple[tuple[int, int], ...]:
+        """The windows in which this rank records a trace."""
+        if self.trace_ranks is not None and rank not in self.trace_ranks:
+            return ()
+        return self.windows
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Capture | None:
+    """The request in `environ`; None outside a run."""
+    if RUN_DIR not in environ or REQUEST not in environ:
+        return None
+    request = json.loads(environ[REQUEST])
+    ranks = request["trace_ranks"]
+    return Capture(
+        run_dir=environ[RUN_DIR],
+        run_id=request["run_id"],
+        parent_node=request["parent_node"],
+        windows=tuple((first, last) for first, last in request["windows"]),
+        trace_ranks=None if ranks is None else tuple(ranks),
+        with_stack=request["with_stack"],
+    )

@@ -1,0 +1,168 @@
+"""How a rank ends: whatever the way, its window is saved and its last record written.
+
+| way                        | what saves it                                              |
+|----------------------------|------------------------------------------------------------|
+| normal exit, sys.exit      | atexit                                                     |
+| uncaught exception         | sys.excepthook notes it, atexit saves                      |
+| os._exit                   | a wrapper around it                                        |
+| SIGTERM                    | a handler, if the program has none: save, then die of it   |
+| SIGTERM, SIGINT in C code  | a thread that the signal wakes, as no handler can run then |
+| SIGKILL                    | nothing; every step line is on disk already                |
+
+After a signal the default action is restored and the signal sent again, so that the launcher
+sees the death that it would have seen without us.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from . import activation, optimizers
+from .secrets import redact_text
+
+GRACE_S = 1.0  # how long the main thread may take to notice a signal itself
+
+
+class Ending:
+    """What is known of the end of this process, and what it replaced to learn of it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.how: str | None = None
+        self.status: int | None = None
+        self.os_exit = os._exit
+        self.sys_exit = sys.exit
+        self.excepthook = sys.excepthook
+        self.wakeup_fds: tuple[int, ...] = ()
+
+
+ending = Ending()
+
+
+def install() -> None:
+    """At import: forked children start as ordinary processes again."""
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def watch() -> None:
+    """At activation: be told of every way in which this process can end."""
+    ending.__init__()  # type: ignore[misc]
+    atexit.register(_at_exit)
+    sys.excepthook = _on_exception
+    os._exit = _on_os_exit  # type: ignore[assignment]
+    sys.exit = _on_sys_exit  # type: ignore[assignment]
+    if threading.current_thread() is threading.main_thread():
+        _watch_signals()
+
+
+def end(how: str, status: int | None) -> None:
+    """Save everything, once; a second caller waits for the first."""
+    rank = activation.this.rank
+    if rank is None or rank.who.pid != os.getpid():
+        return
+    with ending.lock:
+        try:
+            rank.end(how, status)
+        except Exception as error:  # the process is ending: note it and let it end
+            activation.warn(f"the end was not recorded: {error!r}")
+
+
+def _at_exit() -> None:
+    end(ending.how or "exit", ending.status)
+
+
+def _on_exception(kind: Any, value: Any, traceback: Any) -> None:
+    ending.how, ending.status = "exception", 1
+    rank = activation.this.rank
+    if rank is not None:
+        rank.stream.record("exception", type=kind.__name__, text=redact_text(str(value)[:1000]))
+    ending.excepthook(kind, value, traceback)
+
+
+def _on_os_exit(status: int) -> None:
+    end("os._exit", status)
+    ending.os_exit(status)
+
+
+def _on_sys_exit(status: Any = None) -> None:
+    ending.status = status if isinstance(status, int) else int(status is not None)
+    ending.sys_exit(status)
+
+
+def _watch_signals() -> None:
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_signal)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    others = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if others != -1:  # somebody's event loop listens already: leave it alone
+        signal.set_wakeup_fd(others)
+        os.close(reader)
+        os.close(writer)
+        return
+    ending.wakeup_fds = (reader, writer)
+    threading.Thread(target=_wait, args=(reader,), name="perfkit-signals", daemon=True).start()
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    rank = activation.this.rank
+    if rank is not None and rank.window.busy:
+        rank.window.interrupted_by = number  # the profiler is being stopped or saved: afterwards
+        return
+    end(f"signal:{number}", None)
+    die_of(number)
+
+
+def die_of(number: int) -> None:
+    """Restore the signal's default action, from any thread, and send it to this process."""
+    ctypes.CDLL(None).signal(number, 0)
+    os.kill(os.getpid(), number)
+
+
+def _wait(reader: int) -> None:
+    """Wait for signals that the main thread, busy in C code, cannot handle in time."""
+    while True:
+        try:
+            received = os.read(reader, 64)
+        except OSError:
+            return
+        for number in set(received) & {signal.SIGTERM, signal.SIGINT}:
+            _act_if_main_is_stuck(number)
+
+
+def _act_if_main_is_stuck(number: int) -> None:
+    if number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) is not _on_signal:
+        return
+    time.sleep(GRACE_S)
+    rank = activation.this.rank
+    if rank is None or rank.ended or rank.window.busy:
+        return
+    if number == signal.SIGINT:
+        rank.window.finish()  # KeyboardInterrupt is still to come; it ends the process as ever
+        return
+    end(f"signal:{number}", None)
+    die_of(number)
+
+
+def _after_fork() -> None:
+    if activation.this.rank is not None:
+        os._exit, sys.exit = ending.os_exit, ending.sys_exit
+        sys.excepthook = ending.excepthook
+        atexit.unregister(_at_exit)
+        if signal.getsignal(signal.SIGTERM) is _on_signal:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if ending.wakeup_fds:
+            signal.set_wakeup_fd(-1)
+            for fd in ending.wakeup_fds:
+                os.close(fd)
+        activation.this.rank.stream.close()
+    activation.forget()
+    optimizers.reset()

@@ -1,0 +1,115 @@
+"""Which collectives the window's steps issued: torch's c10d flight recorder, read at its end.
+
+The recorder is a ring of the last 2000 entries that torch keeps anyway; reading it is a private
+function, so it is looked up and its absence recorded.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import os
+import pickle
+from typing import Any, Callable
+
+from .files import Stream
+
+DTYPES = {
+    "Float": "float32",
+    "Double": "float64",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+    "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
+}
+
+
+class FlightRecorder:
+    """The entries that appeared between `mark` and `collect`, written to collectives.jsonl."""
+
+    def __init__(self, folder: str, rank: int, warn: Callable[[str], None]) -> None:
+        self.path = os.path.join(folder, "collectives.jsonl")
+        self.rank = rank
+        self.warn = warn
+        self.seen = -1  # the highest record_id that belongs to the time before
+
+    def mark(self, step: int) -> None:
+        """The window opens: what is in the ring now is of earlier steps."""
+        entries = self._entries()
+        if entries:
+            self.seen = entries[-1]["record_id"]
+
+    def collect(self, bounds: list[int], first_step: int) -> None:
+        """Write the entries since `mark`.
+
+        `bounds`: Unix times (ns) at which the steps first_step, first_step + 1, ... began.
+        """
+        entries = self._entries()
+        if entries is None:
+            return
+        new = [entry for entry in entries if entry["record_id"] > self.seen]
+        if new and new[0]["record_id"] > self.seen + 1:
+            missing = new[0]["record_id"] - self.seen - 1
+            self.warn(f"flight recorder overran: {missing} collectives of the window are missing")
+        fresh = not os.path.exists(self.path)
+        stream = Stream(self.path, rank=self.rank) if fresh else None
+        lines = [json.dumps(_line(e, bounds, first_step), separators=(",", ":")) for e in new]
+        if stream is not None:
+            stream.close()
+        with open(self.path, "a") as file:
+            file.write("".join(line + "\n" for line in lines))
+        if entries:
+            self.seen = entries[-1]["record_id"]
+
+    def _entries(self) -> list[dict[str, Any]] | None:
+        dump = find_dump()
+        if dump is None:
+            self.warn("this torch has no flight recorder; collectives are matched by order")
+            return None
+        entries: list[dict[str, Any]] = pickle.loads(dump(True, False, False)).get("entries", [])
+        return entries
+
+
+def find_dump() -> Callable[[bool, bool, bool], bytes] | None:
+    """The private dump function of torch, under the name that this release gives it."""
+    import torch
+
+    c10d = getattr(torch._C, "_distributed_c10d", None)
+    for name in ("_dump_fr_trace", "_dump_nccl_trace"):
+        dump: Callable[[bool, bool, bool], bytes] | None = getattr(c10d, name, None)
+        if dump is not None:
+            return dump
+    return None
+
+
+def _line(entry: dict[str, Any], bounds: list[int], first_step: int) -> dict[str, Any]:
+    group = entry.get("process_group") or (str(entry.get("pg_id", "")), "")
+    created = entry["time_created_ns"]
+    after = bisect.bisect_right(bounds, created)
+    return {
+        "k": "c",
+        "group": group[0],
+        "description": group[1],
+        "seq": entry.get("collective_seq_id", -1),
+        "p2p_seq": entry.get("p2p_seq_id", 0),
+        "op_id": entry.get("op_id", -1),
+        "op": entry["profiling_name"].split(":")[-1],
+        "sizes": entry.get("input_sizes", []),
+        "dtypes": [_dtype(name) for name in entry.get("input_dtypes", [])],
+        "out_sizes": entry.get("output_sizes", []),
+        "created_ns": created,
+        "started_ns": entry.get("time_discovered_started_ns"),
+        "completed_ns": entry.get("time_discovered_completed_ns"),
+        "p2p": bool(entry.get("is_p2p", False)),
+        "step": first_step + after - 1 if after else None,
+    }
+
+
+def _dtype(name: str) -> str:
+    return DTYPES.get(name, name.lower())

@@ -1,0 +1,196 @@
+"""The Kineto window: record the operators of a few steps, the same ones on all ranks.
+
+Two profilers in one process crash it (the second start silently ends the first, and the first's
+export then reads freed memory), so the user's own profiler always wins: ours does not start while
+another runs, and closes at once when another is about to start.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.profiler import record_function
+
+from .facts import uses_cuda
+from .flight import FlightRecorder
+
+if TYPE_CHECKING:
+    from .rank import Rank
+
+NEVER = 1 << 62
+LOG_LEVEL = "KINETO_LOG_LEVEL"
+
+
+class Window:
+    """The trace windows of one rank, opened and closed at step boundaries."""
+
+    def __init__(self, rank: Rank, asked: tuple[tuple[int, int], ...], with_stack: bool) -> None:
+        self.rank = rank
+        self.waiting: list[tuple[int, int]] = list(asked)
+        self.with_stack = with_stack
+        self.profile: Any = None  # the running torch.profiler.profile
+        self.touched = False  # our profiler ran, started or stopped in the running step
+        self.next_step = self._next_start()
+        self.busy = False  # the profiler is being started, stopped or saved
+        self.interrupted_by = 0  # a signal that came meanwhile and waits for that to be over
+        self._lock = threading.RLock()
+        self._range: Any = None
+        self._first = self._last = 0
+        self._owner = 0
+        self._all_threads = False
+        self._start_ns = 0
+        self._bounds: list[int] = []  # Unix time at which the window's steps began
+        self._flight: FlightRecorder | None = None
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Keep other threads out and put off SIGTERM until the profiler is in a sane state."""
+        with self._lock:
+            self.busy = True
+            try:
+                yield
+            finally:
+                self.busy = False
+        number, self.interrupted_by = self.interrupted_by, 0
+        if number:
+            os.kill(os.getpid(), number)
+
+    def others_profiler(self) -> bool:
+        """Whether a profiler that is not ours runs now."""
+        return self.profile is None and torch._C._autograd._profiler_enabled()
+
+    def at_boundary(self, unix_ns: int = 0) -> None:
+        """A step has just ended, or the rank has just been activated; `rank.step` begins."""
+        step = self.rank.step
+        self.touched = self.profile is not None
+        if self.profile is not None:
+            self._end_range()
+            if step > self._last:
+                self.close(self._last)
+        if self.profile is None and self.waiting and step >= self.waiting[0][0] - 1:
+            self._open(step)
+        if self.profile is not None:
+            self.touched = True
+            self.next_step = step + 1
+            self._bounds.append(unix_ns or time.time_ns())
+            self._begin_range(step)
+        elif self.touched:
+            self.next_step = step + 1  # once more, to clear `touched`
+        else:
+            self.next_step = self._next_start()
+
+    def _next_start(self) -> int:
+        return max(self.waiting[0][0] - 1, 0) if self.waiting else NEVER
+
+    def _open(self, step: int) -> None:
+        first, last = self.waiting.pop(0)
+        if step > last:
+            return
+        if torch._C._autograd._profiler_enabled():
+            self.rank.warn(f"window {first}:{last} skipped: the program's own profiler was running")
+            return
+        with self._undisturbed():
+            self._flight = FlightRecorder(self.rank.folder, self.rank.who.rank, self.rank.warn)
+            self._flight.mark(step)
+            profile, self._all_threads = make_profile(self.with_stack)
+            start_quietly(profile)
+            self.profile = profile
+            # A window opened after its first step began holds the steps from the next one on.
+            self._first, self._last = max(first, step), last
+            self._owner = threading.get_ident()
+            self._start_ns = time.perf_counter_ns()
+            self._bounds = []
+
+    def _begin_range(self, step: int) -> None:
+        self._range = record_function(f"ProfilerStep#{step}")
+        self._range.__enter__()
+
+    def _end_range(self) -> None:
+        open_range, self._range = self._range, None
+        if open_range is not None and threading.get_ident() == self._owner:
+            open_range.__exit__(None, None, None)
+
+    def close(self, last: int) -> None:
+        """Stop the profiler and write the trace of the steps up to `last`."""
+        with self._undisturbed():
+            profile, self.profile = self.profile, None
+            if profile is None:
+                return
+            self._end_range()
+            if threading.get_ident() != self._owner and not self._all_threads:
+                self.rank.warn("trace lost: this torch cannot stop a profiler from another thread")
+                return
+            self._save(profile, max(last, self._first))
+
+    def _save(self, profile: Any, last: int) -> None:
+        begun = time.perf_counter_ns()
+        profile.stop()
+        stopped = time.perf_counter_ns()
+        name = f"trace-{self._first:04d}-{last:04d}.json"
+        path = os.path.join(self.rank.folder, name)
+        draft = os.path.join(self.rank.folder, f".{name}.tmp")
+        profile.export_chrome_trace(draft)
+        os.replace(draft, path)
+        exported = time.perf_counter_ns()
+        if self._flight is not None:
+            self._flight.collect(self._bounds, self._first_recorded())
+        self.rank.stream.record(
+            "window",
+            first=self._first,
+            last=last,
+            file=f"{name}.gz",
+            t0=self._start_ns,
+            t1=begun,
+            stop_ns=stopped - begun,
+            export_ns=exported - stopped,
+            bytes=os.path.getsize(path),
+        )
+
+    def _first_recorded(self) -> int:
+        return self.rank.step - len(self._bounds)
+
+    def yield_to_other(self) -> None:
+        """Another profiler of this process is about to start: save ours and get out of its way."""
+        if self.profile is not None:
+            self.rank.warn("window closed early: the program started a profiler of its own")
+            self.close(self.rank.step - 1)
+
+    def finish(self) -> None:
+        """The process ends: save what there is."""
+        self.close(self.rank.step - 1)
+
+
+def start_quietly(profile: Any) -> None:
+    """Start a profiler without the USDT lines that torch 2.13 writes to stderr.
+
+    Kineto reads its log level once, when first used; the program's environment is left as it was.
+    """
+    ours = LOG_LEVEL not in os.environ
+    if ours:
+        os.environ[LOG_LEVEL] = "99"
+    try:
+        profile.start()
+    finally:
+        if ours:
+            del os.environ[LOG_LEVEL]
+
+
+def make_profile(with_stack: bool) -> tuple[Any, bool]:
+    """A profiler with our settings, and whether any thread may stop it."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU]
+    if uses_cuda():
+        activities.append(ProfilerActivity.CUDA)
+    options: Any = {"activities": activities, "record_shapes": True, "with_stack": with_stack}
+    try:
+        config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    except (AttributeError, TypeError):  # private, and absent from older releases
+        return profile(**options), False
+    return profile(experimental_config=config, **options), True

@@ -1,0 +1,123 @@
+"""Run the user's command with capture on: `profile(command, options) -> ProfileOutcome`.
+
+The command is a child that inherits stdin, stdout, stderr and the terminal. This parent owns the
+run folder, passes signals on and never writes to stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfkit.profiler import child, closing, host, run_folder
+from perfkit.profiler.inrank.capture import Capture
+
+DEFAULT_WINDOW = (10, 19)
+BOOT = Path(__file__).resolve().parent / "inrank" / "boot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileOptions:
+    """What to capture and where to put it."""
+
+    out: Path | None = None  # the run folder; None: a new one under ./perfkit-runs
+    windows: tuple[tuple[int, int], ...] = (DEFAULT_WINDOW,)  # (first, last) step, both included
+    trace: bool = True  # False: step lines only
+    trace_ranks: tuple[int, ...] | None = None  # None: all ranks
+    with_stack: bool = False
+
+    def windows_to_trace(self) -> tuple[tuple[int, int], ...]:
+        """The windows in order, overlapping and adjoining ones joined; () without traces."""
+        joined: list[tuple[int, int]] = []
+        for first, last in sorted(self.windows) if self.trace else ():
+            if joined and first <= joined[-1][1] + 1:
+                joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+            else:
+                joined.append((first, last))
+        return tuple(joined)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileOutcome:
+    """How the command ended: exactly one of `status` and `signal` is set."""
+
+    run: Path
+    status: int | None
+    signal: int | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status as a shell states it: 128 + n after signal n."""
+        return self.status if self.status is not None else 128 + (self.signal or 0)
+
+
+def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
+    """Run `command` and record it.
+
+    Raises SetupError before anything has started: exit status 125 where the run folder cannot be
+    written, 126 where the command cannot be executed, 127 where it is not found.
+    """
+    child.check_executable(command)
+    node = run_folder.node_name()
+    run = run_folder.create(options.out, command, node)
+    document = host.describe(command, node, run, options.windows_to_trace())
+    document["options"] = {
+        "trace": options.trace,
+        "trace_ranks": options.trace_ranks,
+        "with_stack": options.with_stack,
+    }
+    run_folder.write_node(run, node, document)
+    environment = environment_of(os.environ, request_of(options, run, document))
+    try:
+        process = child.start(command, environment)
+    except BaseException:
+        run_folder.withdraw(run, node)
+        raise
+    returncode = child.wait(process)
+    return _close(run, node, document, returncode)
+
+
+def _close(run: Path, node: str, document: dict[str, object], returncode: int) -> ProfileOutcome:
+    status, signal = (returncode, None) if returncode >= 0 else (None, -returncode)
+    warnings = (*closing.boot_errors(run), *closing.compress_traces(run, node))
+    outcome = ProfileOutcome(run=run, status=status, signal=signal, warnings=warnings)
+    document |= {
+        "ended_unix_ns": time.time_ns(),
+        "exit_status": outcome.exit_status,
+        "signal": signal,
+        "warnings": list(warnings),
+    }
+    run_folder.write_node(run, node, document)
+    return outcome
+
+
+def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) -> Capture:
+    """What every process of the run is asked to do."""
+    return Capture(
+        run_dir=str(run),
+        run_id=str(document["run_id"]),
+        parent_node=str(document["node"]),
+        windows=options.windows_to_trace(),
+        trace_ranks=options.trace_ranks,
+        with_stack=options.with_stack,
+    )
+
+
+def environment_of(environ: os._Environ[str], request: Capture) -> dict[str, str]:
+    """The command's environment: the user's own, the request, and our folder on PYTHONPATH."""
+    path = environ.get("PYTHONPATH")
+    return {
+        **environ,
+        **request.environment(),
+        "PYTHONPATH": f"{BOOT}{os.pathsep}{path}" if path else str(BOOT),
+    }
+
+
+def say(line: str) -> None:
+    """One line to the user; stdout belongs to the command."""
+    sys.stderr.write(f"perfkit: {line}\n")
