@@ -1,0 +1,62 @@
+"""What a command writes besides its result: progress, the next step, the shape of the terminal."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+QUIET_SECONDS = 1.0
+DEFAULT_WIDTH = 100
+
+
+def say(line: str) -> None:
+    """Write one line to stderr."""
+    print(f"perfkit: {line}", file=sys.stderr)
+
+
+def suggest(line: str) -> None:
+    """Name the next command to run, on stderr."""
+    print(f"Next: {line}", file=sys.stderr)
+
+
+def width(stream: TextIO) -> int:
+    """Return the columns of the terminal behind a stream, or a default."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_WIDTH
+    except (OSError, ValueError):
+        return DEFAULT_WIDTH
+
+
+def has_color(stream: TextIO) -> bool:
+    """Tell whether a stream should be coloured: a terminal, and nobody objects."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Show on a terminal's stderr that work which takes over a second is going on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = threading.Event()
+    shown = threading.Thread(target=_tick, args=(what, done), daemon=True)
+    shown.start()
+    try:
+        yield
+    finally:
+        done.set()
+        shown.join()
+
+
+def _tick(what: str, done: threading.Event) -> None:
+    """Rewrite one line every second until done, then clear it."""
+    seconds = 0
+    while not done.wait(QUIET_SECONDS):
+        seconds += 1
+        sys.stderr.write(f"\r\x1b[Kperfkit: {what} ({seconds} s)")
+        sys.stderr.flush()
+    if seconds:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()

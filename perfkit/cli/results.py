@@ -1,0 +1,128 @@
+"""From a run to its derived files: read, analyse, decide where to write, write whole files."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from perfkit.analyzers import analysis as analysis_of
+from perfkit.analyzers.result import Analysis
+from perfkit.cli import console
+from perfkit.errors import InputError, UsageError
+from perfkit.report import html
+from perfkit.trace import run as run_folder
+from perfkit.trace.model import Run
+
+ANALYSIS_FILE = "analysis.json"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """An analysed run and where its derived files lie."""
+
+    analysis: Analysis
+    folder: Path
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.folder / REPORT_FILE
+
+
+def produce(paths: Sequence[Path], out: Path | None) -> Results:
+    """Analyse the run at `paths` and write analysis.json and report.html.
+
+    They go to `out`, else into the run folder, else (foreign traces, a read-only run) into a new
+    folder under ./perfkit-runs, which a line on stderr names. Raises InputError where the paths
+    cannot be used, UsageError where nothing can be written.
+    """
+    run = run_folder.open_run(paths)
+    folder = make_writable(out or run.path or elsewhere(run), may_move=out is None, run=run)
+    analysis = analyse(run)
+    with console.progress("writing the report"):
+        write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
+        write(folder / REPORT_FILE, html.render(analysis).encode())
+    return Results(analysis=analysis, folder=folder)
+
+
+def analyse(run: Run) -> Analysis:
+    """Analyse a run on every processor that this process may use."""
+    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
+    with console.progress(f"analysing {len(run.ranks)} rank{'s' * (len(run.ranks) != 1)}"):
+        return analysis_of.analyze(run, load, jobs=len(os.sched_getaffinity(0)))
+
+
+def recall(path: Path) -> Analysis:
+    """Return the analysis that a run folder or an analysis.json holds.
+
+    A run folder without one, or with one of another release, is analysed again. Raises InputError.
+    """
+    file = home(path) / ANALYSIS_FILE if path.is_dir() else path
+    try:
+        return analysis_of.decode(file.read_bytes())
+    except FileNotFoundError as error:
+        unusable = error.strerror
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        unusable = str(error)
+    if path.is_dir():
+        return analyse(run_folder.open_run([path]))
+    raise InputError(
+        f"{path} is neither a run folder nor an analysis.json: {unusable}",
+        hint="perfkit analyze reads traces",
+    )
+
+
+def home(path: Path) -> Path:
+    """Return the folder of a run that is named by its folder or by a file in it."""
+    return path if path.is_dir() else path.parent
+
+
+def elsewhere(run: Run) -> Path:
+    """Return where the derived files of a run go that cannot hold them itself."""
+    return Path.cwd() / "perfkit-runs" / f"analysis-{run.run_id}"
+
+
+def make_writable(folder: Path, *, may_move: bool, run: Run) -> Path:
+    """Return `folder` once it exists and takes files, or another one if it may lie elsewhere."""
+    choices = [folder, elsewhere(run)] if may_move else [folder]
+    reason = ""
+    for choice in dict.fromkeys(choices):
+        try:
+            choice.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=choice):
+                pass
+        except OSError as error:
+            reason = reason or f"cannot write into {choice}: {error.strerror}"
+            continue
+        if reason:
+            console.say(f"{reason}; the results go to {choice}")
+        return choice
+    raise UsageError(reason, hint="name a writable folder with --out DIR")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a whole file under a temporary name and rename it. Raises UsageError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}", hint="name another place with --out"
+        ) from error
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be given on a command line here."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
