@@ -1,4 +1,4 @@
-"""FLOP and bytes against TraceLens' published per-operator tables, every row, differences explained."""
+"""FLOP and bytes against TraceLens' published per-operator tables: every row, differences named."""
 
 import ast
 import csv
@@ -74,8 +74,11 @@ def test_a_masked_convolution_backward_costs_half(shared_traces: Path) -> None:
 
 
 def test_other_operators_agree_but_for_two_conventions(shared_traces: Path) -> None:
-    """Copies compute nothing here (TraceLens: one FLOP an element); reductions write what is left
-    after the reduced axes (TraceLens: always one element)."""
+    """Two conventions differ, as the asserts say.
+
+    Copies compute nothing here (TraceLens: one FLOP an element); reductions write what is left
+    after the reduced axes (TraceLens: always one element).
+    """
     agreed = 0
     for _, row, shape in sets(shared_traces):
         if row["op category"] in COMPARED or not known(row["name"]):

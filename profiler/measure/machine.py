@@ -1,0 +1,126 @@
+"""Child process: measure this machine's device, memory, host links and storage; print JSON.
+
+Run as `python -m perfkit.profiler.measure.machine [--quick] [--folder DIR]`. Progress goes to
+stderr, one line a quantity; stdout carries ceilings.json without `network` as one JSON object.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perfkit.profiler.measure import compute, memory, storage
+from perfkit.profiler.measure.timing import CudaDevice, Device, Effort, HostDevice
+
+MOVED = 0.05
+
+
+def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
+    """Everything that one process can measure, as the content of ceilings.json."""
+    effort = Effort.of(quick=quick)
+    device: Device = CudaDevice() if torch.cuda.is_available() else HostDevice()
+    facts = _machine(device.torch_device)
+    cache = facts["last_level_cache_bytes"] or 64 << 20
+    entries: list[dict[str, Any]] = []
+    for group in (
+        compute.gemm(device, effort),
+        compute.vector(device, effort),
+        compute.launch(device, effort),
+        memory.streams(device, effort, quick=quick),
+        memory.host_links(device, effort),
+        storage.reads(folder, quick=quick),
+    ):
+        for entry in group:
+            entries.append(entry)
+            _progress(entry)
+    sweep_effort = Effort(repeats=effort.repeats, budget_s=effort.budget_s / 4, sustained_s=0)
+    return {
+        "machine": facts,
+        "measured_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "quick": quick,
+        "ceilings": entries,
+        "copy_by_working_set": memory.copy_by_working_set(device, sweep_effort, 4 * cache),
+        "warnings": _moved_clocks(entries),
+    }
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    host = _cpu_model()
+    common = {"host": host, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    if device.type == "cpu":
+        size = _page_count("SC_PHYS_PAGES")
+        cache = _host_cache_bytes()
+        kind, name = "cpu", host
+    else:
+        properties = torch.cuda.get_device_properties(device)
+        size, name = properties.total_memory, properties.name
+        cache = getattr(properties, "L2_cache_size", 0) or None
+        kind = "rocm" if torch.version.hip else "cuda"
+    return {
+        **common,
+        "device_kind": kind,
+        "device_name": name,
+        "memory_bytes": size,
+        "last_level_cache_bytes": cache,
+    }
+
+
+def _page_count(name: str) -> int:
+    return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    names = (line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line)
+    return next(names, platform.machine())
+
+
+def _host_cache_bytes() -> int | None:
+    """Size of the highest-level cache of the first core, from sysfs."""
+    sizes: dict[int, int] = {}
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        level = int((index / "level").read_text(encoding="utf-8"))
+        size = (index / "size").read_text(encoding="utf-8").strip()
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1:], 1)
+        sizes[level] = int(size.rstrip("KM")) * unit
+    return sizes[max(sizes)] if sizes else None
+
+
+def _moved_clocks(entries: list[dict[str, Any]]) -> list[str]:
+    warnings = []
+    for entry in entries:
+        clocks = entry.get("clocks") or {}
+        before, after = clocks.get("before_mhz"), clocks.get("after_mhz")
+        if before and after is not None and abs(after / before - 1) > MOVED:
+            name = " ".join(filter(None, (entry["quantity"], entry.get("precision", ""))))
+            warnings.append(
+                f"the clock moved from {before:.0f} to {after:.0f} MHz while measuring {name}"
+            )
+    return warnings
+
+
+def _progress(entry: dict[str, Any]) -> None:
+    name = " ".join(filter(None, (entry["quantity"], entry.get("precision", ""))))
+    print(json.dumps({"quantity": name, "value": entry["value"]}), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--folder", type=Path, default=Path())
+    options = parser.parse_args()
+    json.dump(measure(quick=options.quick, folder=options.folder), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
