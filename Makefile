@@ -1,0 +1,64 @@
+# Each target works as the first command after a clone, on a machine with Python 3.11+ (with venv) and a network.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p"; done))
+DEMO := perfkit-demo
+
+.PHONY: help
+help: ## list the targets and how long each takes (a second)
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1 \t\2/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "perfkit needs Python 3.11 or newer with venv (Debian: python3-venv)" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+.PHONY: setup
+setup: $(INSTALLED) ## make .venv with perfkit, a CPU torch and the tools (1-5 min, by network)
+
+.PHONY: demo
+demo: $(INSTALLED) ## profile a small GPT on 2 ranks, print the verdict, write the report (1 min)
+	rm -rf $(DEMO)
+	mkdir -p $(DEMO)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/perfkit profile --out $(DEMO)/run -- \
+		$(BIN)/torchrun --standalone --nproc-per-node=2 examples/train_gpt_ddp.py --steps 40
+	test -s $(DEMO)/run/analysis.json
+	test -s $(DEMO)/run/report.html
+	@echo "The report: $(DEMO)/run/report.html (open it in a browser; it needs no network)"
+
+.PHONY: test
+test: $(INSTALLED) ## all tests; what this machine cannot run is skipped and counted (15 min at most)
+	$(BIN)/python -m pytest
+
+.PHONY: quick
+quick: $(INSTALLED) ## the tests without the real multi-process runs (2 min)
+	$(BIN)/python -m pytest -m 'not real'
+
+.PHONY: lint
+lint: $(INSTALLED) ## ruff, its formatter, mypy --strict, the import contract (1 min)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: $(INSTALLED) ## format the code (a second)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(INSTALLED) ## every measurement in benchmarks/, one after the other (10 min)
+	set +e; missed=0; for file in benchmarks/bench_*.py; do \
+		echo "== $$file"; $(BIN)/python "$$file" || missed=1; done; exit $$missed
+
+.PHONY: clean
+clean: ## remove .venv, caches and the demo's run (a second)
+	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
