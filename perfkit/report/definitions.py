@@ -1,0 +1,34 @@
+"""What every number of a report means: one definition a metric, shown on hover and as a glossary."""
+
+import tomllib
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """The meaning of one metric in words, and its formula where it has one."""
+
+    title: str
+    text: str
+    formula: str = ""
+
+
+@cache
+def definitions() -> dict[str, Definition]:
+    """Return every definition by its key; classes of time have the key of analysis.json."""
+    source = resources.files("perfkit.report").joinpath("assets/definitions.toml")
+    return msgspec.convert(tomllib.loads(source.read_text("utf-8")), dict[str, Definition])
+
+
+def meaning(key: str) -> str:
+    """Return the text shown on hover for `key`; "" where `key` is "".
+
+    Raises:
+        KeyError: nothing is defined under that key.
+    """
+    if not key:
+        return ""
+    found = definitions()[key]
+    return f"{found.text} {found.formula}".rstrip()

@@ -1,0 +1,212 @@
+"""The first screen: the verdict with its evidence and doubts, and what to do next."""
+
+import re
+
+from perfkit import units
+from perfkit.analyzers.result import Analysis, Finding, Verdict
+from perfkit.report import palette, show
+from perfkit.report.model import Advice, Block, Fact, Headline, Note, Section
+from perfkit.report.names import name
+
+SEVERITIES = {"high": 0, "moderate": 1, "info": 2}
+
+_REASONS = {
+    "no_trace": "no step was profiled",
+    "wait_not_separable": "waiting and transfer inside collectives cannot be told apart, "
+    "and either could lead",
+    "bad_capture": "the capture is not good enough to rest a verdict on",
+}
+
+
+def verdict_section(analysis: Analysis) -> Section:
+    """Return the verdict: one sentence, its numbers, and what would change it."""
+    verdict = analysis.verdict
+    headline = Headline(
+        label=verdict.label if verdict.label in _BADGES else "undetermined",
+        badge=badge(verdict),
+        sentence=name(verdict.sentence, 1200),
+        doubts=doubts(analysis),
+        tiles=_tiles(analysis),
+        would_change=would_change(analysis),
+    )
+    return Section(id="verdict", title="Verdict", lead="", blocks=(headline,))
+
+
+_BADGES = {
+    "compute": "bound by compute",
+    "communication": "bound by communication",
+    "io": "bound by I/O",
+    "host": "bound by the host",
+    "mixed": "mixed",
+    "undetermined": "cannot tell",
+}
+
+
+def badge(verdict: Verdict) -> str:
+    """Return the label in words."""
+    words = _BADGES.get(verdict.label, name(verdict.label, 40))
+    if verdict.label == "mixed" and verdict.mixed_of:
+        words += ": " + " and ".join(palette.label(family) for family in verdict.mixed_of)
+    return words
+
+
+def doubts(analysis: Analysis) -> tuple[str, ...]:
+    """Return why the verdict may be otherwise: its reason, few steps, a poor capture."""
+    verdict = analysis.verdict
+    found = []
+    if verdict.reason:
+        reason = _REASONS.get(verdict.reason, verdict.reason.replace("_", " "))
+        found.append(show.sentence(name(reason, 400)))
+    if verdict.tentative and "step" not in verdict.reason:
+        steps = show.plural(analysis.steps.analysed, "step")
+        found.append(f"Tentative: {steps} analysed, 8 are needed to be sure.")
+    if analysis.quality.status != "ok":
+        found.append(f"The capture is {name(analysis.quality.status, 40)}: see its quality below.")
+    return tuple(found)
+
+
+def would_change(analysis: Analysis) -> str:
+    """Return what would make the verdict read otherwise."""
+    verdict = analysis.verdict
+    if verdict.label == "undetermined":
+        remedies = [name(c.remedy, 300) for c in analysis.quality.cannot_tell if c.remedy]
+        return remedies[0] if remedies else "A run with a profiled window: perfkit profile -- CMD"
+    if verdict.margin is None:
+        return ""
+    shares = sorted(verdict.rollup_after_blame.items(), key=lambda item: -item[1])
+    if len(shares) < 2:
+        return ""
+    lead = f"{palette.label(shares[1][0])} follows {_points(verdict.margin)} behind"
+    if verdict.label == "mixed":
+        return show.sentence(
+            f"{lead}; one family is named alone from 10 points and 95 % confidence on"
+        )
+    return show.sentence(f"{lead}; under 10 points the verdict would read mixed")
+
+
+def _points(share: float) -> str:
+    return f"{units.number(round(share * 100, 1))} points"
+
+
+def _tiles(analysis: Analysis) -> tuple[Fact, ...]:
+    steps, verdict, world = analysis.steps, analysis.verdict, analysis.world
+    tiles = [_step_tile(analysis)]
+    work = analysis.throughput
+    if work.tokens_per_s is not None:
+        tiles.append(_throughput("tokens", work.tokens_per_s, work.source))
+    if work.samples_per_s is not None:
+        tiles.append(_throughput("samples", work.samples_per_s, work.source))
+    tiles.append(
+        Fact(
+            name="Confidence",
+            text=show.known(units.percent, verdict.confidence),
+            meaning="confidence",
+            note=f"{show.plural(steps.analysed, 'step')} analysed",
+        )
+    )
+    tiles.append(
+        Fact(
+            name="Limiter",
+            text=palette.label(verdict.limiter) if verdict.limiter else "none",
+            meaning="limiter",
+            note=_limiter_note(verdict),
+        )
+    )
+    tiles.append(
+        Fact(
+            name="Ranks",
+            text=f"{len(world.analysed_ranks)} of {world.size}",
+            meaning="world_size",
+            note=name(world.device_name, 60) or name(world.device_kind, 20).upper(),
+        )
+    )
+    return tuple(tiles)
+
+
+def _step_tile(analysis: Analysis) -> Fact:
+    steps = analysis.steps
+    if steps.median_ms is not None or steps.profiled_median_ms is None:
+        return Fact(
+            name="Median step",
+            text=show.known(units.milliseconds, steps.median_ms),
+            meaning="median_step",
+            note=f"95th percentile {show.known(units.milliseconds, steps.p95_ms)}",
+        )
+    return Fact(
+        name="Median profiled step",
+        text=units.milliseconds(steps.profiled_median_ms),
+        meaning="profiled_step",
+        note="no unprofiled step recorded",
+    )
+
+
+def _throughput(what: str, per_second: float, source: str) -> Fact:
+    return Fact(
+        name="Throughput",
+        text=units.rate(per_second, what),
+        meaning="throughput",
+        note=name(source, 80),
+    )
+
+
+def _limiter_note(verdict: Verdict) -> str:
+    if verdict.limiter is None:
+        return "nothing recoverable stands out" if verdict.rollup_after_blame else ""
+    share = verdict.rollup_after_blame.get(verdict.limiter)
+    severity = verdict.severity.get(verdict.limiter, "")
+    return ", ".join(t for t in (units.percent(share) + " after blame", name(severity, 20)) if t)
+
+
+def next_steps_section(analysis: Analysis) -> Section:
+    """Return the findings as advice, most severe and largest gain first."""
+    blocks: tuple[Block, ...] = tuple(advice(f, analysis) for f in ordered(analysis.findings))
+    if not blocks:
+        blocks = (Note(text=nothing_found(analysis)),)
+    return Section(
+        id="next",
+        title="What to do next",
+        lead="Each gain is a ceiling: the speed-up if that time vanished and nothing else changed.",
+        blocks=blocks,
+    )
+
+
+def nothing_found(analysis: Analysis) -> str:
+    """Return the sentence that stands in place of findings."""
+    if analysis.steps.analysed == 0:
+        return "No finding: no step was profiled, so there is nothing to rest one on."
+    return "No finding: nothing recoverable stands out in the analysed steps."
+
+
+def ordered(findings: tuple[Finding, ...]) -> list[Finding]:
+    """Return findings by severity, then by gain ceiling; ties keep their order."""
+    return sorted(findings, key=lambda f: (SEVERITIES.get(f.severity, 3), -(f.gain_ceiling or 0.0)))
+
+
+def advice(finding: Finding, analysis: Analysis) -> Advice:
+    """Return one finding as shown on the page."""
+    return Advice(
+        id=name(finding.id, 80),
+        severity=finding.severity if finding.severity in SEVERITIES else "info",
+        title=name(finding.title),
+        evidence=show.sentence(name(finding.evidence, 800)),
+        ranks=show.ranks(finding.ranks, analysis.world.size),
+        gain=gain(finding),
+        next_step=name(finding.next_step, 800),
+        not_when=name(finding.not_when),
+        recipe=name(finding.recipe or "", 80),
+    )
+
+
+def gain(finding: Finding) -> str:
+    """Return the gain ceiling in words, "" where there is none."""
+    if finding.gain_ceiling is None:
+        return ""
+    return f"at most {units.ratio(finding.gain_ceiling)}"
+
+
+_COMMAND = re.compile(r"^(perfkit|torchrun|python3?|export|pip|[A-Z][A-Z0-9_]*=)\b")
+
+
+def is_command(text: str) -> bool:
+    """Say whether a next step is a line for a shell rather than prose."""
+    return bool(_COMMAND.match(text))

@@ -1,0 +1,521 @@
+"""Analyses made up to look at a report: every field is filled, the sums hold, nothing is measured."""
+
+from dataclasses import dataclass
+
+from analyzers import result as r
+
+ROLLUP = {
+    "compute": ("compute",),
+    "communication": ("comm_transfer", "pipe_bubble", "comm_wait", "comm_unmatched"),
+    "io": ("memcpy", "checkpoint", "input_wait"),
+    "host": (
+        "host_sync",
+        "host_alloc",
+        "host_compile",
+        "host_gc",
+        "host_launch",
+        "launch_latency",
+        "idle_dependency",
+        "other",
+    ),
+}
+CLASSES = tuple(c for classes in ROLLUP.values() for c in classes)
+
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)>",
+    "{{7*7}}${7*7}",
+    "\"quoted\" 'name' `tick`",
+    "x" * 10_240,
+    "\u202eevil\u2066 مرحبا",
+    "nul\x00bell\x07esc\x1b[31mred",
+    "<!--<script>",
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a made-up run spends its time on: milliseconds per step, one mapping a rank."""
+
+    per_rank: tuple[dict[str, float], ...]
+    unrecorded: tuple[str, ...] = ()
+    steps: int = 10
+
+
+def budget(shape: Shape) -> r.Budget:
+    def times(classes: dict[str, float], window: float) -> dict[str, r.ClassTime | None]:
+        return {
+            c: None
+            if c in shape.unrecorded
+            else r.ClassTime(ms=classes.get(c, 0.0), share=classes.get(c, 0.0) / window)
+            for c in CLASSES
+        }
+
+    windows = [sum(classes.values()) for classes in shape.per_rank]
+    mean = {c: sum(x.get(c, 0.0) for x in shape.per_rank) / len(shape.per_rank) for c in CLASSES}
+    total = sum(mean.values())
+    return r.Budget(
+        classes=times(mean, total),
+        rollup=rollup(mean),
+        per_rank=tuple(
+            r.RankBudget(rank=rank, window_ms=window, classes=times(classes, window))
+            for rank, (classes, window) in enumerate(zip(shape.per_rank, windows, strict=True))
+        ),
+        per_step=tuple(
+            step_budget(rank, step, classes)
+            for step in range(10, 10 + shape.steps)
+            for rank, classes in enumerate(shape.per_rank)
+        ),
+    )
+
+
+def rollup(mean: dict[str, float]) -> dict[str, float]:
+    total = sum(mean.values())
+    return {f: sum(mean.get(c, 0.0) for c in classes) / total for f, classes in ROLLUP.items()}
+
+
+def step_budget(rank: int, step: int, classes: dict[str, float]) -> r.StepBudget:
+    scaled = {c: ms * (1 + 0.04 * ((step * 7 + rank * 3) % 5 - 2)) for c, ms in classes.items()}
+    return r.StepBudget(
+        rank=rank, step=step, window_ms=sum(scaled.values()), classes_ms=scaled
+    )
+
+
+def series(median: float, count: int, every: int, ranks: int) -> tuple[r.StepPoint, ...]:
+    def point(step: int) -> r.StepPoint:
+        saves = every > 0 and step > 0 and step % every == 0
+        wobble = median * 0.05 * ((step * 13) % 7 - 3) / 3
+        checkpoint = median * 0.8 if saves else 0.0
+        return r.StepPoint(
+            step=step,
+            ms=median + wobble + checkpoint,
+            rank=step % ranks,
+            input_wait_ms=median * 0.3,
+            checkpoint_ms=checkpoint,
+            profiled=10 <= step < 20,
+            has_eval=step == 50,
+        )
+
+    return tuple(point(step) for step in range(count))
+
+
+def timeline(ranks: int, span: float, names: tuple[str, ...]) -> r.Timeline:
+    lanes = []
+    for rank in range(ranks):
+        late = span * 0.06 * (rank % 3)
+        work = [
+            r.TimelineSpan(
+                start_us=late + i * span * 0.009,
+                duration_us=span * 0.008,
+                class_="compute",
+                label=names[i % len(names)],
+            )
+            for i in range(60)
+        ]
+        reduce = [
+            r.TimelineSpan(
+                start_us=late + span * (0.3 + 0.12 * i),
+                duration_us=span * 0.24 - late if i == 3 else span * 0.05,
+                class_="comm_wait" if i == 3 and rank != 2 else "comm_transfer",
+                label="all_reduce float32 4.0 MiB",
+                collective=i,
+            )
+            for i in range(4)
+        ]
+        fetch = r.TimelineSpan(
+            start_us=0.0, duration_us=late + 1.0, class_="input_wait", label="DataLoader.__next__"
+        )
+        host = r.TimelineSpan(
+            start_us=span * 0.9,
+            duration_us=span * 0.08,
+            class_="host_launch",
+            label="Optimizer.step#AdamW.step",
+            events=312,
+        )
+        for lane, spans in (
+            ("compute", work),
+            ("communication", reduce),
+            ("input", [fetch]),
+            ("host", [host]),
+        ):
+            lanes.append(r.TimelineLane(rank=rank, lane=lane, spans=tuple(spans)))
+    windows = tuple((rank, 0.0, span * 0.99) for rank in range(ranks))
+    return r.Timeline(step=12, span_us=span, lanes=tuple(lanes), windows=windows, merged=True)
+
+
+def facts(command: str, **changes: object) -> r.RunFacts:
+    values: dict[str, object] = {
+        "run_id": "20261121-0143-gpt",
+        "command": command,
+        "launcher": "torchrun",
+        "started_utc": "2026-11-21T01:43:24Z",
+        "exit_status": 0,
+        "hosts": ("node-a",),
+        "torch": "2.13.0+cpu",
+        "python": "3.11.7",
+        "backend": "gloo",
+        "model": "MiniGPT, 10.8 M parameters, 43.2 MB",
+        "sources": ("attempt0/rank00000.0.4242/trace-0010-0019.json.gz",),
+        "facts": {"precision": "float32", "DDP bucket": "25 MiB", "loader workers": "0"},
+    }
+    return r.RunFacts(**(values | changes))  # type: ignore[arg-type]
+
+
+def io_bound() -> r.Analysis:
+    """Two CPU ranks; rank 1's loader is slow and makes rank 0 wait."""
+    shape = Shape(
+        per_rank=(
+            {"compute": 61.0, "comm_transfer": 7.0, "comm_wait": 48.0, "input_wait": 3.0}
+            | {"host_launch": 6.0, "other": 2.0},
+            {"compute": 60.0, "comm_transfer": 7.0, "comm_wait": 0.0, "input_wait": 52.0}
+            | {"host_launch": 6.0, "other": 2.0},
+        ),
+        unrecorded=("memcpy", "launch_latency", "idle_dependency", "host_sync", "host_alloc"),
+    )
+    return r.Analysis(
+        schema_version=1,
+        perfkit_version="0.1.0",
+        world=r.World(
+            size=2, nodes=1, analysed_ranks=(0, 1), device_kind="cpu", device_name=""
+        ),
+        quality=r.Quality(status="ok", issues=(), cannot_tell=_cpu_limits()),
+        steps=r.Steps(
+            analysed=10,
+            recorded=120,
+            median_ms=124.0,
+            p95_ms=131.5,
+            p99_ms=222.8,
+            profiled_median_ms=127.0,
+            per_rank_median_ms=(123.1, 124.0),
+            slow=(
+                r.SlowStep(step=40, rank=0, ms=222.0, over_median=1.79, cause="checkpoint"),
+                r.SlowStep(step=80, rank=0, ms=225.0, over_median=1.81, cause="checkpoint"),
+            ),
+            periodic=(r.Periodicity(every=40, cause="checkpoint", extra_ms=99.0, count=2),),
+            drift_percent=0.4,
+            input_wait_share=0.22,
+            checkpoint_share=0.013,
+            eval_steps=1,
+            eval_ms=310.0,
+            series=series(124.0, 120, 40, 2),
+        ),
+        throughput=r.Throughput(
+            samples_per_s=129.0, tokens_per_s=16512.0, source="leading dimension of the batches"
+        ),
+        budget=budget(shape),
+        verdict=_io_verdict(),
+        clock=(r.Clock(domain="boot-1", offset_us=0.0, residual_us=None),),
+        collectives=(_row("0", "all_reduce", 4 << 20, 2, {"1": 9, "0": 1}, 7.0, 24.0, 0.6),),
+        stragglers=(
+            r.Straggler(rank=1, class_="input_wait", excess_ms=49.0, share_of_steps=0.9),
+        ),
+        findings=_io_findings(),
+        operators=_operators(("aten::addmm", "aten::mm", "aten::native_layer_norm")),
+        timeline=timeline(2, 127_000.0, ("aten::addmm", "aten::mm", "aten::softmax")),
+        run=facts("torchrun --nproc-per-node=2 train_cnn.py --workers 0"),
+    )
+
+
+def _io_verdict() -> r.Verdict:
+    return r.Verdict(
+        label="mixed",
+        mixed_of=("compute", "io"),
+        tentative=False,
+        dominant="compute",
+        limiter="io",
+        margin=0.07,
+        confidence=0.991,
+        reason="compute leads io by 7 points, under the 10 that a single name needs",
+        sentence=(
+            "Compute and I/O bound this step together: 48 % compute and 41 % I/O, of which rank 1 "
+            "waits 52.0 ms a step for input while rank 0 waits 48.0 ms for rank 1."
+        ),
+        rollup_after_blame={"compute": 0.48, "communication": 0.055, "io": 0.41, "host": 0.055},
+        severity={"communication": "moderate", "io": "high", "host": "moderate"},
+        blame=(
+            r.Blame(rank=1, class_="input_wait", ms=23.1),
+            r.Blame(rank=-1, class_="unknown", ms=0.9),
+        ),
+    )
+
+
+def _io_findings() -> tuple[r.Finding, ...]:
+    return (
+        r.Finding(
+            id="slow-input",
+            severity="high",
+            title="Rank 1 waits for its input",
+            evidence="52.0 ms of 127 ms a step inside DataLoader.__next__, 0 workers",
+            ranks=(1,),
+            recipe="dataloader_workers",
+            gain_ceiling=1.69,
+            next_step="DataLoader(..., num_workers=4, persistent_workers=True)",
+            not_when="the loader's work is bound by a shared disk",
+        ),
+        r.Finding(
+            id="checkpoint-blocks",
+            severity="moderate",
+            title="Every 40th step writes a checkpoint and all ranks wait",
+            evidence="99.0 ms extra in steps 40 and 80",
+            ranks=(0,),
+            recipe=None,
+            gain_ceiling=1.01,
+            next_step="save asynchronously: torch.distributed.checkpoint.async_save",
+        ),
+        r.Finding(
+            id="small-batches",
+            severity="info",
+            title="Python and launch cost 5 % of a step",
+            evidence="6.0 ms a step on both ranks",
+            ranks=(),
+            recipe="compile",
+            gain_ceiling=1.05,
+            next_step="model = torch.compile(model)",
+        ),
+        r.Finding(
+            id="threads",
+            severity="info",
+            title="Each rank uses 1 of 2 cores",
+            evidence="torch.get_num_threads() is 1",
+            ranks=(0, 1),
+            recipe=None,
+            gain_ceiling=None,
+            next_step="OMP_NUM_THREADS=2 torchrun ...",
+        ),
+    )
+
+
+def _cpu_limits() -> tuple[r.CannotTell, ...]:
+    return (
+        r.CannotTell(
+            claim="which Python line launches late",
+            why="stacks were not recorded",
+            remedy="perfkit profile --with-stack -- CMD",
+        ),
+    )
+
+
+def _row(
+    group: str, name: str, size: int | None, ranks: int, last: dict[str, int],
+    transfer: float | None, wait: float | None, busbw: float | None,
+) -> r.CollectiveRow:
+    return r.CollectiveRow(
+        group=group,
+        name=name,
+        dtype="float32",
+        bytes=size,
+        ranks=ranks,
+        count=11.0,
+        transfer_ms=transfer,
+        wait_ms=wait,
+        exposed_ms=2.4,
+        algbw_gbyte_per_s=busbw,
+        busbw_gbyte_per_s=busbw,
+        last_arriver=last,
+        matched_by="sequence" if transfer is not None else "unmatched",
+    )
+
+
+def _operators(names: tuple[str, ...]) -> tuple[r.OperatorRow, ...]:
+    return tuple(
+        r.OperatorRow(
+            name=name,
+            kind=("operator", "kernel", "collective", "copy")[i % 4],
+            count=96.0 / (i + 1),
+            ms=40.0 / (i + 1) ** 1.3,
+            share=0.31 / (i + 1) ** 1.3,
+            shapes="[[64, 1024], [1024, 4096]]" if i % 2 == 0 else "",
+        )
+        for i, name in enumerate(names)
+    )
+
+
+def hostile_gpu(ranks: int = 8) -> r.Analysis:
+    """GPU ranks bound by communication; names are hostile, much was not recorded."""
+    per_rank = tuple(
+        {"compute": 41.0, "comm_transfer": 52.0, "comm_wait": 9.0 if i else 1.0, "memcpy": 1.5}
+        | {"host_sync": 2.0, "host_launch": 3.0, "launch_latency": 4.0, "idle_dependency": 2.5}
+        | {"other": 0.0 if i else 8.0}
+        for i in range(ranks)
+    )
+    quality = r.Quality(
+        status="degraded",
+        issues=(
+            r.QualityIssue(
+                code="MATCHED_BY_ORDER",
+                severity="warning",
+                message="collectives were matched by order: " + HOSTILE[0],
+                ranks=tuple(range(ranks)),
+            ),
+            r.QualityIssue(code="NO_STEP_LINES", severity="info", message="a foreign trace"),
+        ),
+        cannot_tell=(
+            r.CannotTell(claim="checkpoint time", why="no recorder", remedy=HOSTILE[1]),
+        ),
+    )
+    return r.Analysis(
+        schema_version=1,
+        perfkit_version="0.1.0",
+        world=r.World(
+            size=ranks,
+            nodes=2,
+            analysed_ranks=tuple(range(ranks)),
+            device_kind="cuda",
+            device_name="NVIDIA H100 " + HOSTILE[0],
+        ),
+        quality=quality,
+        steps=r.Steps(
+            analysed=4,
+            recorded=0,
+            median_ms=None,
+            p95_ms=None,
+            p99_ms=None,
+            profiled_median_ms=116.0,
+            per_rank_median_ms=(None,) * ranks,
+        ),
+        throughput=r.Throughput(samples_per_s=None, tokens_per_s=None, source=""),
+        budget=budget(Shape(per_rank, ("checkpoint", "input_wait", "host_gc"), steps=4)),
+        verdict=_comm_verdict(),
+        clock=(
+            r.Clock(domain=HOSTILE[5], offset_us=0.0, residual_us=3.1),
+            r.Clock(domain="b", offset_us=-412.5, residual_us=None),
+        ),
+        collectives=(
+            _row(HOSTILE[0], "all_reduce", 25 << 20, ranks, {"0": 31, "3": 9}, 4.7, 0.8, 9.1),
+            _row(HOSTILE[4], HOSTILE[3], None, 2, {}, None, None, None),
+        ),
+        stragglers=(r.Straggler(rank=0, class_="other", excess_ms=8.0, share_of_steps=0.75),),
+        findings=tuple(
+            r.Finding(
+                id=f"finding-{i}",
+                severity="high" if i == 0 else "info",
+                title=f"Finding about {text}",
+                evidence=text,
+                ranks=tuple(range(ranks)),
+                recipe=None,
+                gain_ceiling=1.8 if i == 0 else None,
+                next_step=text,
+                not_when=text,
+            )
+            for i, text in enumerate(HOSTILE)
+        ),
+        operators=_operators((*HOSTILE, "nccl:all_reduce", *(f"kernel_{i}" for i in range(30)))),
+        timeline=timeline(ranks, 116_000.0, HOSTILE),
+        run=facts(
+            "torchrun --nnodes 2 train.py --name '" + HOSTILE[0] + "'",
+            hosts=("node-a", HOSTILE[0]),
+            sources=HOSTILE,
+            backend="nccl",
+            exit_status=None,
+            facts={HOSTILE[0]: HOSTILE[1], "nul": HOSTILE[5]},
+        ),
+    )
+
+
+def _comm_verdict() -> r.Verdict:
+    return r.Verdict(
+        label="communication",
+        mixed_of=(),
+        tentative=True,
+        dominant="communication",
+        limiter="communication",
+        margin=0.17,
+        confidence=0.98,
+        reason="4 steps analysed, 8 are needed",
+        sentence=(
+            "Communication bounds this step: 52.0 ms of 116 ms move gradients that no compute "
+            "hides, on all 8 ranks; group " + HOSTILE[0] + "."
+        ),
+        rollup_after_blame={"compute": 0.36, "communication": 0.53, "io": 0.013, "host": 0.097},
+        severity={"communication": "high", "io": "none", "host": "moderate"},
+        blame=(r.Blame(rank=0, class_="other", ms=8.0),),
+    )
+
+
+def no_trace() -> r.Analysis:
+    """A run that ended before its window: step lines only."""
+    whole = io_bound()
+    empty = r.Budget(classes={}, rollup={}, per_rank=(), per_step=())
+    return _replace(
+        whole,
+        budget=empty,
+        verdict=r.Verdict(
+            label="undetermined",
+            mixed_of=(),
+            tentative=True,
+            dominant=None,
+            limiter=None,
+            margin=None,
+            confidence=None,
+            reason="no_trace",
+            sentence="No trace was recorded: the run ended after 7 steps, before the window 10:19.",
+            rollup_after_blame={},
+            severity={},
+            blame=(),
+        ),
+        quality=r.Quality(
+            status="degraded",
+            issues=(
+                r.QualityIssue(
+                    code="NO_TRACE",
+                    severity="warning",
+                    message="the run ended after 7 steps, before the window 10:19",
+                ),
+            ),
+            cannot_tell=(
+                r.CannotTell(
+                    claim="what bounds a step",
+                    why="no step was profiled",
+                    remedy="perfkit profile --window 2:5 -- torchrun train.py",
+                ),
+            ),
+        ),
+        collectives=(),
+        stragglers=(),
+        findings=(),
+        operators=(),
+        timeline=None,
+    )
+
+
+def single_rank() -> r.Analysis:
+    """One process that only computes."""
+    shape = Shape(({"compute": 90.0, "host_launch": 5.0, "input_wait": 1.0, "other": 0.5},))
+    whole = io_bound()
+    return _replace(
+        whole,
+        world=r.World(
+            size=1, nodes=1, analysed_ranks=(0,), device_kind="cpu", device_name=""
+        ),
+        budget=budget(shape),
+        verdict=r.Verdict(
+            label="compute",
+            mixed_of=(),
+            tentative=False,
+            dominant="compute",
+            limiter="host",
+            margin=0.88,
+            confidence=1.0,
+            reason="",
+            sentence="Compute bounds this step: 93 % of 96.5 ms.",
+            rollup_after_blame={"compute": 0.933, "communication": 0.0, "io": 0.01, "host": 0.057},
+            severity={"communication": "none", "io": "none", "host": "moderate"},
+            blame=(),
+        ),
+        collectives=(),
+        stragglers=(),
+        timeline=timeline(1, 96_500.0, ("aten::mm",)),
+        run=facts("python train.py", launcher="python", backend=""),
+    )
+
+
+def _replace(whole: r.Analysis, **changes: object) -> r.Analysis:
+    fields = {name: getattr(whole, name) for name in whole.__struct_fields__}
+    return r.Analysis(**(fields | changes))
+
+
+SAMPLES = {
+    "io_bound": io_bound,
+    "hostile_gpu": hostile_gpu,
+    "no_trace": no_trace,
+    "single_rank": single_rank,
+}
