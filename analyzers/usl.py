@@ -152,9 +152,7 @@ def _loss(solution: F64, x: F64, y: F64, weights: F64) -> float:
     return float((((_curve(solution, x) - y) * weights) ** 2).sum())
 
 
-def _bootstrap(  # noqa: PLR0913 - the data of one fit
-    x: F64, fitted: F64, residuals: F64, weights: F64, *, seed: int, draws: int
-) -> F64:
+def _bootstrap(x: F64, fitted: F64, residuals: F64, weights: F64, *, seed: int, draws: int) -> F64:
     """Return (draws, 3) refits of the fitted curve with resampled, inflated residuals."""
     generator = np.random.default_rng(seed)
     centred = (residuals - residuals.mean()) * sqrt(len(x) / (len(x) - 3))
