@@ -1,4 +1,4 @@
-"""Small synthetic captures for tests, written in milliseconds: ranks, collectives, step lines, runs.
+"""Small synthetic captures for tests, in milliseconds: ranks, collectives, step lines, runs.
 
     trace = rank_trace(
         step(0, at_ms=0, ms=100),
@@ -137,7 +137,7 @@ def compiling(*, at_ms: float, ms: float) -> Item:
     return host(Kind.COMPILE, "dynamo", at_ms=at_ms, ms=ms)
 
 
-def device(  # noqa: PLR0913 - a test reads best with everything by name
+def device(
     kind: Kind,
     name: str,
     *,
@@ -164,7 +164,7 @@ def device(  # noqa: PLR0913 - a test reads best with everything by name
     )
 
 
-def kernel(  # noqa: PLR0913
+def kernel(
     name: str,
     *,
     at_ms: float,
@@ -194,7 +194,7 @@ def h2d(*, at_ms: float, ms: float, pageable: bool = False, size_bytes: int = 1 
     return device(Kind.MEMCPY_H2D, name, at_ms=at_ms, ms=ms, size_bytes=size_bytes)
 
 
-def nccl(  # noqa: PLR0913
+def nccl(
     op_name: str,
     *,
     at_ms: float,
@@ -221,7 +221,7 @@ def nccl(  # noqa: PLR0913
     )
 
 
-def gloo(  # noqa: PLR0913
+def gloo(
     op_name: str,
     *,
     at_ms: float,
@@ -256,7 +256,8 @@ class _Table:
 
 
 def _with_launches(items: Iterable[Item]) -> _Table:
-    table, graphs, correlation = _Table(), {}, 0
+    table, correlation = _Table(), 0
+    graphs: dict[str, tuple[int, int]] = {}
     for item in items:
         if item.launched is None:
             table.add(item)
@@ -366,7 +367,7 @@ def _windows(steps: Sequence[StepItem], origin: int) -> StepWindows:
 ALL_RECORDERS = frozenset({"input_wait", "checkpoint", "gc", "compile", "sync", "alloc"})
 
 
-def rank_trace(  # noqa: PLR0913
+def rank_trace(
     *contents: Item | StepItem,
     rank: int = 0,
     world_size: int = 1,
@@ -418,7 +419,7 @@ def _spans(found: Sequence[tuple[int, float, float]]) -> Spans:
     )
 
 
-def step_lines(  # noqa: PLR0913
+def step_lines(
     ms: Sequence[float],
     *,
     first: int = 0,
@@ -431,7 +432,7 @@ def step_lines(  # noqa: PLR0913
     gc: Sequence[tuple[int, float, float]] = (),
     compiled: Sequence[tuple[int, float, float]] = (),
 ) -> StepLines:
-    """The always-on record: one row per entry of `ms`, back to back from the origin."""
+    """Build the always-on record: one row per entry of `ms`, back to back from the origin."""
     index = np.arange(first, first + len(ms), dtype=np.int32)
     length = np.array([_ns(m) for m in ms], dtype=np.int64)
     end = ORIGIN_NS + np.cumsum(length)
@@ -453,7 +454,7 @@ def step_lines(  # noqa: PLR0913
     )
 
 
-def rank_record(  # noqa: PLR0913
+def rank_record(
     rank: int,
     world_size: int,
     *,
@@ -484,7 +485,7 @@ def run_of(
     node_facts: Mapping[str, object] | None = None,
     run_id: str = "synthetic",
 ) -> tuple[Run, Callable[[RankRecord], RankTrace]]:
-    """A run of these traces and the function that loads them, as `analyze` takes them."""
+    """Build a run of these traces and the function that loads them, as `analyze` takes it."""
     by_rank = {t.rank: t for t in traces}
     records = tuple(
         rank_record(

@@ -1,0 +1,255 @@
+"""The way from a read run to its analysis: survey each rank, join them, judge.
+
+Ranks are surveyed one at a time (or `jobs` at a time in processes of their own) and only the small
+survey of each is kept, so memory is bounded by the ranks in flight. The same run gives the same
+bytes: the bootstrap's seed comes from the run's id and nothing asks for the time.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import msgspec
+import numpy as np
+
+from perfkit.analyzers.budget import make_budget
+from perfkit.analyzers.collectives import collective_rows
+from perfkit.analyzers.evidence import Evidence
+from perfkit.analyzers.findings import find
+from perfkit.analyzers.join import Joined, blame_rows, join_ranks
+from perfkit.analyzers.operators import merge_operators
+from perfkit.analyzers.quality import assess
+from perfkit.analyzers.result import SCHEMA_VERSION, Analysis, Clock, Quality, Timeline, Verdict
+from perfkit.analyzers.run_facts import describe_run, describe_world
+from perfkit.analyzers.sentence import verdict_sentence
+from perfkit.analyzers.steps import WholeRun, view_run
+from perfkit.analyzers.stragglers import find_stragglers
+from perfkit.analyzers.survey import RankSurvey, survey_rank
+from perfkit.analyzers.timeline import choose_step, draw_timeline
+from perfkit.analyzers.verdict import (
+    Decision,
+    decide,
+    decide_without_trace,
+    seed_of,
+    shift_shares,
+    undetermined,
+)
+from perfkit.errors import InputError, PerfkitError
+from perfkit.trace.kinds import TimeClass
+from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
+from perfkit.version import __version__
+
+Load = Callable[[RankRecord], RankTrace]
+
+
+def analyze(
+    run: Run, load: Load, *, jobs: int = 1, on_rank: Callable[[int], None] | None = None
+) -> Analysis:
+    """Analyse a run.
+
+    load reads one rank's trace; with `jobs` above 1 it runs in other processes and must pickle.
+    on_rank is called with each rank as its survey is done. Raises InputError if nothing in the run
+    can be analysed.
+    """
+    if not run.ranks:
+        raise InputError("the run holds no rank", hint="did the training start?")
+    surveys, failures = _survey(run, load, jobs, on_rank)
+    lines = {record.rank: record.lines for record in run.ranks}
+    if not surveys and not any(len(own.index) for own in lines.values()):
+        _raise_nothing(failures)
+    run = _with_issues(run, failures)
+    joined = join_ranks(surveys, run.world_size)
+    captured = tuple(record.rank for record in run.ranks)
+    slowest = _slowest_window_ms(joined)
+    whole = view_run(lines, captured, joined.steps, slowest)
+    evidence = _gather(run, surveys, joined, whole)
+    quality = assess(evidence)
+    decision = _decide(run, joined, evidence, quality)
+    return Analysis(
+        schema_version=SCHEMA_VERSION,
+        perfkit_version=__version__,
+        world=describe_world(run, surveys),
+        quality=quality,
+        steps=whole.steps,
+        throughput=whole.throughput,
+        budget=evidence.budget,
+        verdict=_verdict(decision, evidence),
+        clock=tuple(
+            Clock(domain=c.domain, offset_us=_us(c.offset_ns), residual_us=_us(c.residual_ns))
+            for c in joined.clocks
+        ),
+        collectives=evidence.collectives,
+        stragglers=evidence.stragglers,
+        findings=find(evidence),
+        operators=merge_operators(
+            [s.operators for s in surveys.values()],
+            [len(s.windows.step) for s in surveys.values()],
+            [int((s.windows.end_ns - s.windows.start_ns).sum()) for s in surveys.values()],
+        ),
+        timeline=_timeline(surveys, joined),
+        run=describe_run(run, surveys),
+    )
+
+
+def encode(analysis: Analysis) -> bytes:
+    """Write an analysis as JSON; equal analyses give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(analysis), indent=1) + b"\n"
+
+
+def decode(data: bytes) -> Analysis:
+    """Read an analysis back; raises InputError if it is none, or of another schema version."""
+    try:
+        return msgspec.json.decode(data, type=Analysis)
+    except msgspec.MsgspecError as error:
+        raise InputError(
+            f"not an analysis of this version of perfkit: {error}", hint="run `perfkit analyze`"
+        ) from error
+
+
+def _survey(
+    run: Run, load: Load, jobs: int, on_rank: Callable[[int], None] | None
+) -> tuple[dict[int, RankSurvey], dict[int, PerfkitError]]:
+    records = [record for record in run.ranks if record.traces]
+    surveys: dict[int, RankSurvey] = {}
+    failures: dict[int, PerfkitError] = {}
+
+    def keep(record: RankRecord, outcome: RankSurvey | PerfkitError) -> None:
+        if isinstance(outcome, PerfkitError):
+            failures[record.rank] = outcome
+        else:
+            surveys[record.rank] = outcome
+        if on_rank is not None:
+            on_rank(record.rank)
+
+    survey = partial(_survey_one, load)
+    if jobs > 1 and len(records) > 1:
+        with ProcessPoolExecutor(min(jobs, len(records)), get_context("spawn")) as pool:
+            for record, outcome in zip(records, pool.map(survey, records), strict=True):
+                keep(record, outcome)
+    else:
+        for record in records:
+            keep(record, survey(record))
+    return surveys, failures
+
+
+def _survey_one(load: Load, record: RankRecord) -> RankSurvey | PerfkitError:
+    """Survey one rank; one unreadable trace must not cost the others their analysis."""
+    try:
+        return survey_rank(load(record), record.lines)
+    except PerfkitError as error:
+        return error
+
+
+def _raise_nothing(failures: Mapping[int, PerfkitError]) -> None:
+    for error in failures.values():
+        raise error
+    raise InputError(
+        "no rank recorded a step or a trace",
+        hint="the training must reach its first optimizer step, or call perfkit.step()",
+    )
+
+
+def _with_issues(run: Run, failures: Mapping[int, PerfkitError]) -> Run:
+    issues = tuple(
+        Issue(code="TRACE_UNREADABLE", severity="warning", message=str(error), ranks=(rank,))
+        for rank, error in failures.items()
+    )
+    return Run(
+        run_id=run.run_id,
+        path=run.path,
+        ranks=run.ranks,
+        nodes=run.nodes,
+        attempts=run.attempts,
+        issues=run.issues + issues,
+    )
+
+
+def _slowest_window_ms(joined: Joined) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if not joined.tables:
+        return np.empty(0)
+    windows = np.stack([t.sum(axis=1) for t in joined.tables.values()])
+    return np.asarray(windows.max(axis=0) / 1e6)
+
+
+def _gather(
+    run: Run, surveys: Mapping[int, RankSurvey], joined: Joined, whole: WholeRun
+) -> Evidence:
+    total = int(joined.window_ns.sum())
+    shares = joined.charged_ns.sum(axis=0) / total if total else np.zeros(len(TimeClass))
+    shares = shift_shares(shares, _whole_run_shift(joined, whole))
+    window_ns = {rank: table.sum(axis=1) for rank, table in joined.tables.items()}
+    return Evidence(
+        run=run,
+        surveys=surveys,
+        steps=tuple(joined.steps.tolist()),
+        whole=whole,
+        budget=make_budget(joined.tables, joined.steps, joined.unrecorded),
+        shares={c: float(shares[c]) for c in TimeClass},
+        blame=blame_rows(joined.charges),
+        stragglers=find_stragglers(joined.tables, window_ns, joined.charges),
+        collectives=collective_rows(joined.views, joined.instances, joined.times),
+        clocks=joined.clocks,
+        matched=joined.matched,
+    )
+
+
+def _whole_run_shift(joined: Joined, whole: WholeRun) -> dict[TimeClass, float]:
+    """Return by how much the whole run's input and checkpoint shares exceed the window's.
+
+    Nothing, where the window represents the run.
+    """
+    shares, total = whole.io_shares, int(joined.window_ns.sum())
+    if not {"input", "checkpoint"} & set(whole.not_representative) or shares is None or not total:
+        return {}
+    classes = (TimeClass.INPUT_WAIT, TimeClass.CHECKPOINT)
+    window = [sum(int(t[:, c].sum()) for t in joined.tables.values()) / total for c in classes]
+    return {c: run - own for c, run, own in zip(classes, shares, window, strict=True)}
+
+
+def _decide(run: Run, joined: Joined, evidence: Evidence, quality: Quality) -> Decision:
+    if quality.status == "unusable":
+        return undetermined("capture_unusable")
+    if not evidence.surveys:
+        return decide_without_trace(*(evidence.whole.io_shares or (None, None)))
+    return decide(
+        joined.charged_ns,
+        joined.window_ns,
+        seed=seed_of(run.run_id),
+        shift=_whole_run_shift(joined, evidence.whole),
+    )
+
+
+def _verdict(decision: Decision, evidence: Evidence) -> Verdict:
+    return Verdict(
+        label=decision.label,
+        mixed_of=decision.mixed_of,
+        tentative=decision.tentative,
+        dominant=decision.dominant,
+        limiter=decision.limiter,
+        margin=decision.margin,
+        confidence=decision.confidence,
+        reason=decision.reason,
+        sentence=verdict_sentence(decision, evidence),
+        rollup_after_blame=decision.shares,
+        severity=decision.severity,
+        blame=evidence.blame,
+    )
+
+
+def _timeline(surveys: Mapping[int, RankSurvey], joined: Joined) -> Timeline | None:
+    marked = [np.array(sorted(s.marks), dtype=np.int64) for s in surveys.values()]
+    if not marked:
+        return None
+    common = marked[0]
+    for own in marked[1:]:
+        common = np.intersect1d(common, own)
+    step = choose_step({r: v.windows for r, v in joined.views.items()}, common)
+    if step is None:
+        return None
+    marks = {rank: dict(survey.marks) for rank, survey in surveys.items()}
+    return draw_timeline(step, joined.views, marks, joined.offsets_ns)
+
+
+def _us(ns: int | None) -> float | None:
+    return None if ns is None else ns / 1e3

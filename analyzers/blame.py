@@ -1,0 +1,168 @@
+"""Charge the time that ranks wait in collectives to what the last rank was doing instead.
+
+For each matched collective the last arriver is compared with the median rank over the segment since
+the group last was together. The wait that was exposed on any rank goes to the classes in which the
+last arriver spent more than the median, in proportion (models.md 1.5; the direct part of the delay
+costs of Boehme et al. 2016). If it spent no more on anything, the cause is unknown. Without this,
+one rank's slow loader makes all the others look communication-bound.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfkit.analyzers.attribution import N_CLASSES
+from perfkit.analyzers.calls import Calls
+from perfkit.analyzers.collective_split import InstanceTimes, RankSplit, disjoint_waits
+from perfkit.analyzers.matching import Instance
+from perfkit.analyzers.windows import Windows
+from perfkit.trace.intervals import Partition, label, measure_before
+from perfkit.trace.kinds import TimeClass
+from perfkit.trace.model import I64
+
+F64 = NDArray[np.float64]
+
+BLAMABLE = tuple(
+    c
+    for c in TimeClass
+    if c not in {TimeClass.COMM_WAIT, TimeClass.PIPE_BUBBLE, TimeClass.COMM_UNMATCHED}
+)
+"""Classes a rank can be late because of; waits are effects, not causes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankView:
+    """What blame needs of one rank."""
+
+    calls: Calls
+    split: RankSplit
+    parts: Partition
+    windows: Windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charges:
+    """Exposed wait by cause, in nanoseconds, summed over ranks.
+
+    per_step: (steps, classes), what each step's wait is charged to. unknown: (steps,), wait with no
+    visible cause. by_rank: (late rank, class) -> ns. lateness: (steps, ranks), the wait that each
+    rank caused; columns follow `ranks`. per_step plus unknown is the COMM_WAIT of all ranks.
+    """
+
+    ranks: tuple[int, ...]
+    per_step: F64
+    unknown: F64
+    by_rank: dict[tuple[int, TimeClass], float]
+    lateness: F64
+
+
+def charge_waits(
+    views: Mapping[int, RankView], instances: Sequence[Instance], times: InstanceTimes
+) -> Charges:
+    """Distribute all exposed wait within the windows of the given ranks.
+
+    All ranks have the same steps in `windows`.
+    """
+    ranks = tuple(sorted(views))
+    steps = len(next(iter(views.values())).windows.step) if views else 0
+    exposed = np.zeros((len(instances), steps), dtype=np.int64)
+    for view in views.values():
+        exposed += _exposed_wait(view, len(instances))
+    per_step, lateness = np.zeros((steps, N_CLASSES)), np.zeros((steps, len(ranks)))
+    unknown = np.zeros(steps)
+    by_rank: dict[tuple[int, TimeClass], float] = defaultdict(float)
+    waited = np.flatnonzero(exposed.sum(axis=1))
+    profile = _segment_profiles(views, instances, waited)
+    for number in waited.tolist():
+        late = int(times.last_rank[number])
+        wait = exposed[number].astype(np.float64)
+        lateness[:, ranks.index(late)] += wait
+        excess = _excess(profile[number], late)
+        if excess.sum() <= 0:
+            unknown += wait
+            continue
+        weight = excess / excess.sum()
+        per_step += np.outer(wait, weight)
+        for time_class in np.flatnonzero(weight).tolist():
+            by_rank[late, TimeClass(time_class)] += float(wait.sum() * weight[time_class])
+    return Charges(
+        ranks=ranks, per_step=per_step, unknown=unknown, by_rank=dict(by_rank), lateness=lateness
+    )
+
+
+def _exposed_wait(view: RankView, instances: int) -> I64:
+    """Return (instances, steps): the COMM_WAIT of one rank, each nanosecond for one collective."""
+    found = np.zeros((instances, len(view.windows.step)), dtype=np.int64)
+    rows, waits = disjoint_waits(view.calls, view.split)
+    lasting = waits[:, 1] > waits[:, 0]
+    rows, waits = rows[lasting], waits[lasting]
+    exposed = view.parts.of(TimeClass.COMM_WAIT)
+    windows = view.windows.intervals
+    edges = np.unique(np.concatenate((waits.ravel(), exposed.ravel(), windows.ravel())))
+    if not len(rows) or len(edges) < 2:
+        return found
+    start, length = edges[:-1], np.diff(edges)
+    wait, step = label(waits, start), label(windows, start)
+    keep = (wait >= 0) & (step >= 0) & (label(exposed, start) >= 0)
+    np.add.at(found, (view.split.instance[rows[wait[keep]]], step[keep]), length[keep])
+    return found
+
+
+def _segment_profiles(
+    views: Mapping[int, RankView], instances: Sequence[Instance], wanted: I64
+) -> dict[int, dict[int, I64]]:
+    """Return for each wanted instance and member rank the time per class in its segment."""
+    spans: dict[int, list[tuple[int, int, int]]] = {rank: [] for rank in views}
+    previous = _last_meetings(views, instances)
+    for number in wanted.tolist():
+        for rank, row in instances[number].members:
+            view = views[rank]
+            begin = previous[number].get(rank, int(view.windows.start_ns[0]))
+            spans[rank].append((number, begin, int(view.calls.start_ns[row])))
+    found: dict[int, dict[int, I64]] = {number: {} for number in wanted.tolist()}
+    for rank, view in views.items():
+        if spans[rank]:
+            numbers, begins, ends = np.array(spans[rank], dtype=np.int64).T
+            table = _classes_between(view.parts, begins, np.maximum(begins, ends))
+            for number, profile in zip(numbers.tolist(), table, strict=True):
+                found[number][rank] = profile
+    return found
+
+
+def _classes_between(parts: Partition, begins: I64, ends: I64) -> I64:
+    """Return (segments, classes): the time of each class within each segment."""
+    table = np.zeros((len(begins), N_CLASSES), dtype=np.int64)
+    for time_class in BLAMABLE:
+        time = parts.of(time_class)
+        table[:, time_class] = measure_before(time, ends) - measure_before(time, begins)
+    return table
+
+
+def _last_meetings(
+    views: Mapping[int, RankView], instances: Sequence[Instance]
+) -> list[dict[int, int]]:
+    """Return for each instance when its group last was together, on each member's clock.
+
+    That is the end of the latest earlier collective of the group that all members had left before
+    any of them entered this one; overlapping collectives share the meeting before them.
+    """
+    history: dict[object, list[tuple[tuple[int, ...], I64]]] = defaultdict(list)
+    meetings: list[dict[int, int]] = []
+    for instance in instances:
+        ranks = tuple(rank for rank, _ in instance.members)
+        starts = np.array([views[r].calls.start_ns[row] for r, row in instance.members])
+        ends = np.array([views[r].calls.end_ns[row] for r, row in instance.members])
+        past = history[instance.group, ranks]
+        before = next((e for _, e in reversed(past) if (e <= starts).all()), None)
+        meetings.append({} if before is None else dict(zip(ranks, before.tolist(), strict=True)))
+        past.append((ranks, ends))
+    return meetings
+
+
+def _excess(profile: Mapping[int, I64], late: int) -> F64:
+    """Return by how much the late rank exceeds the median rank in each class, never negative."""
+    median = np.median(np.stack(list(profile.values())), axis=0)
+    return np.asarray(np.maximum(0.0, profile[late] - median))

@@ -1,0 +1,76 @@
+"""What a capture cannot support, why, and what would let it."""
+
+from collections.abc import Iterator
+
+from perfkit.analyzers.evidence import Evidence
+from perfkit.analyzers.result import CannotTell
+from perfkit.trace.kinds import TimeClass
+
+_NO_RECORDER = {
+    TimeClass.INPUT_WAIT: (
+        "waiting for input",
+        "the trace holds no data loader ranges",
+        "capture with `perfkit profile`, or wrap the fetch in perfkit.region('data')",
+    ),
+    TimeClass.CHECKPOINT: (
+        "checkpoint time",
+        "the trace holds no checkpoint ranges",
+        "capture with `perfkit profile`, or wrap saving in perfkit.region('checkpoint')",
+    ),
+    TimeClass.HOST_GC: (
+        "garbage collection",
+        "the trace does not record it",
+        "capture with `perfkit profile`",
+    ),
+    TimeClass.HOST_COMPILE: (
+        "compilation",
+        "the trace does not record it",
+        "capture with `perfkit profile`",
+    ),
+}
+
+
+def cannot_tell(evidence: Evidence) -> Iterator[CannotTell]:
+    """List the claims that this capture cannot support."""
+    if not evidence.surveys:
+        yield CannotTell(
+            claim="where the time of a step goes",
+            why="no rank has a trace",
+            remedy="rerun with a window that the run reaches: perfkit profile --window 5:14 -- CMD",
+        )
+        return
+    yield from _unrecorded(evidence)
+    yield from _other_ranks(evidence)
+    yield from _host_only(evidence)
+
+
+def _unrecorded(evidence: Evidence) -> Iterator[CannotTell]:
+    for time_class, (claim, why, remedy) in _NO_RECORDER.items():
+        if evidence.budget.classes.get(time_class.key) is None:
+            yield CannotTell(claim=claim, why=why, remedy=remedy)
+
+
+def _other_ranks(evidence: Evidence) -> Iterator[CannotTell]:
+    absent = evidence.run.world_size - len(evidence.surveys)
+    if absent > 0:
+        yield CannotTell(
+            claim="how much of communication is waiting for a late rank, and which rank is late",
+            why=f"{absent} of {evidence.run.world_size} ranks have no trace here",
+            remedy="give perfkit the traces of all ranks, or capture with `perfkit profile`",
+        )
+    elif evidence.matched.unmatched:
+        yield CannotTell(
+            claim=f"wait against transfer of {evidence.matched.unmatched} collective calls",
+            why="they could not be matched across ranks",
+            remedy="capture with `perfkit profile`, which records sequence numbers",
+        )
+
+
+def _host_only(evidence: Evidence) -> Iterator[CannotTell]:
+    if evidence.on_device:
+        return
+    yield CannotTell(
+        claim="launch latency, copies to a device and device dependencies",
+        why="this run has no accelerator",
+        remedy="profile on the accelerator",
+    )

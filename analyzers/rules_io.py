@@ -1,0 +1,113 @@
+"""Findings about input, copies and checkpoints."""
+
+from collections.abc import Iterator
+
+from perfkit.analyzers.evidence import Evidence, fact
+from perfkit.analyzers.result import Finding
+from perfkit.analyzers.rules import COPIES, INPUT, affected, finding
+from perfkit.trace.kinds import TimeClass
+from perfkit.units import milliseconds, percent, size
+
+PAGEABLE_PART = 0.5
+
+
+def slow_loader(evidence: Evidence) -> Iterator[Finding]:
+    """The step waits for its next batch (XProf's input thresholds, after blame)."""
+    share = evidence.share(TimeClass.INPUT_WAIT)
+    if not evidence.surveys:
+        share = evidence.whole.steps.input_wait_share or 0.0
+    severity = INPUT.severity(share)
+    if severity is None:
+        return
+    per_rank = evidence.rank_ms(TimeClass.INPUT_WAIT)
+    ranks = affected(per_rank)
+    own = ", ".join(f"rank {r} {milliseconds(per_rank[r])}" for r in ranks[:4])
+    workers = _workers(evidence)
+    yield finding(
+        "slow_loader",
+        severity,
+        "Training waits for its data loader",
+        evidence=f"{percent(share)} of the step, counting the ranks that wait for the late one"
+        + (f"; waiting per step: {own}" if own else "")
+        + (f"; num_workers={workers}" if workers is not None else ""),
+        ranks=ranks,
+        share=share,
+        next_step=_loader_advice(workers),
+        not_when="the data source itself is at its limit: more workers then only share it",
+    )
+
+
+def _workers(evidence: Evidence) -> int | None:
+    found = [fact(record, "loader", "num_workers") for record in evidence.run.ranks]
+    return next((n for n in found if isinstance(n, int)), None)
+
+
+def _loader_advice(workers: int | None) -> str:
+    if workers == 0:
+        return "set DataLoader(num_workers=4, persistent_workers=True): decoding then overlaps"
+    if workers is None:
+        return "time the fetch alone, then load ahead in worker processes"
+    return f"raise num_workers above {workers} or prefetch_factor, and profile one worker's decode"
+
+
+def pageable_copies(evidence: Evidence) -> Iterator[Finding]:
+    """Batches go to the device from pageable memory, which neither overlaps nor runs fast."""
+    share = evidence.share(TimeClass.MEMCPY)
+    severity = COPIES.severity(share)
+    counts = [s.counts for s in evidence.surveys.values() if s.counts.steps]
+    pageable = sum(c.pageable_h2d_ns / c.steps for c in counts) / max(len(counts), 1) / 1e6
+    if severity is None or pageable < PAGEABLE_PART * evidence.ms(TimeClass.MEMCPY):
+        return
+    moved = sum(c.pageable_h2d_bytes / c.steps for c in counts) / len(counts)
+    yield finding(
+        "pageable_copies",
+        severity,
+        "Copies to the device come from pageable memory",
+        evidence=f"{milliseconds(pageable)} of copies per step from pageable memory "
+        f"({size(moved)}), {percent(share)} of the step not hidden under compute",
+        ranks=affected({r: float(s.counts.pageable_h2d_ns) for r, s in evidence.surveys.items()}),
+        share=share,
+        next_step="DataLoader(pin_memory=True) and tensor.to(device, non_blocking=True)",
+        not_when="the copied tensors are tiny: then the number of copies matters, not the memory",
+    )
+
+
+def exposed_copies(evidence: Evidence) -> Iterator[Finding]:
+    """Copies between host and device stand alone on the device."""
+    share = evidence.share(TimeClass.MEMCPY)
+    severity = COPIES.severity(share)
+    if severity is None or any(pageable_copies(evidence)):
+        return
+    yield finding(
+        "exposed_copies",
+        severity,
+        "Copies between host and device are not hidden",
+        evidence=f"{milliseconds(evidence.ms(TimeClass.MEMCPY))} per step, {percent(share)}",
+        ranks=affected(evidence.rank_ms(TimeClass.MEMCPY)),
+        share=share,
+        next_step="copy the next batch on a second stream while the current one computes",
+    )
+
+
+def checkpoint_stall(evidence: Evidence) -> Iterator[Finding]:
+    """Training stands still while a checkpoint is written."""
+    steps = evidence.whole.steps
+    share = max(evidence.share(TimeClass.CHECKPOINT), steps.checkpoint_share or 0.0)
+    severity = INPUT.severity(share)
+    if severity is None:
+        return
+    rhythm = next((p for p in steps.periodic if p.cause == "checkpoint"), None)
+    detail = f"; every {rhythm.every} steps, {milliseconds(rhythm.extra_ms)} each" if rhythm else ""
+    yield finding(
+        "checkpoint_stall",
+        severity,
+        "Training stands still while it saves checkpoints",
+        evidence=f"{percent(share)} of the time{detail}",
+        ranks=affected(evidence.rank_ms(TimeClass.CHECKPOINT)),
+        share=share,
+        next_step="save asynchronously (torch.distributed.checkpoint.async_save) or less often",
+        not_when="the run is so short that it will save only once",
+    )
+
+
+RULES = (slow_loader, pageable_copies, exposed_copies, checkpoint_stall)

@@ -1,0 +1,206 @@
+"""The verdict in one plain sentence with its evidence."""
+
+from perfkit.analyzers.evidence import Evidence
+from perfkit.analyzers.result import Blame
+from perfkit.analyzers.verdict import Decision, gain_ceiling
+from perfkit.trace.kinds import ROLLUP, TimeClass
+from perfkit.trace.model import NONE
+from perfkit.units import milliseconds, percent, ratio
+
+NOTABLE = 0.03
+"""Waits below this share of the window are not worth half a sentence."""
+
+_LABELS = {
+    "compute": "Compute-bound",
+    "communication": "Communication-bound",
+    TimeClass.INPUT_WAIT: "Input-bound",
+    TimeClass.CHECKPOINT: "Checkpoint-bound",
+    TimeClass.MEMCPY: "Copy-bound",
+    "host": "Host-bound",
+}
+_FAMILY_NAMES = {
+    "compute": "compute",
+    "communication": "communication",
+    "io": "input and output",
+    "host": "host overhead",
+}
+_DOING = {
+    TimeClass.INPUT_WAIT: ("waits {} for its data loader", "wait {} for their data loaders"),
+    TimeClass.CHECKPOINT: ("spends {} on checkpoints", "spend {} on checkpoints"),
+    TimeClass.MEMCPY: (
+        "spends {} copying between host and device",
+        "spend {} copying between host and device",
+    ),
+}
+_HOST = {
+    TimeClass.HOST_LAUNCH: "Python and the dispatcher",
+    TimeClass.HOST_SYNC: "waiting for the device",
+    TimeClass.HOST_ALLOC: "allocating device memory",
+    TimeClass.HOST_COMPILE: "compiling",
+    TimeClass.HOST_GC: "garbage collection",
+    TimeClass.LAUNCH_LATENCY: "launch latency",
+    TimeClass.IDLE_DEPENDENCY: "dependencies between streams",
+    TimeClass.OTHER: "causes that nothing recorded",
+}
+_REASONS = {
+    "wait_not_separable": "the time in collectives cannot be split into waiting for another rank "
+    "and transferring data, and it is enough to change the answer",
+    "capture_unusable": "the capture is unusable",
+    "no_steps": "no step was captured whole",
+    "no_trace": "there is no trace, and step lines alone show only input and checkpoint time",
+}
+
+
+def verdict_sentence(decision: Decision, evidence: Evidence) -> str:
+    """Say what bounds the step, on which rank, with what evidence."""
+    if decision.label == "undetermined":
+        return _undetermined(decision, evidence)
+    if not evidence.surveys:
+        return _from_step_lines(evidence)
+    if decision.label == "mixed":
+        parts = [f"{_FAMILY_NAMES[f]} {percent(decision.shares[f])}" for f in decision.mixed_of]
+        text = f"Mixed: {' and '.join(parts)} of the step"
+        return text + _waits(evidence) + _limiter(decision, skip=decision.mixed_of)
+    text = {
+        "compute": _compute,
+        "communication": _communication,
+        "io": _io,
+        "host": _host,
+    }[decision.label](evidence)
+    return text + _limiter(decision, skip=(decision.label,))
+
+
+def _step(evidence: Evidence) -> str:
+    return f"of each {milliseconds(evidence.mean_window_ms)} step"
+
+
+def _compute(evidence: Evidence) -> str:
+    busy = milliseconds(evidence.ms(TimeClass.COMPUTE))
+    who = "the device computes" if evidence.on_device else "ranks compute"
+    return f"{_LABELS['compute']}: {who} for {busy} {_step(evidence)}{_waits(evidence)}"
+
+
+def _communication(evidence: Evidence) -> str:
+    exposed = sum(evidence.ms(c) for c in ROLLUP["communication"])
+    text = (
+        f"{_LABELS['communication']}: {milliseconds(exposed)} {_step(evidence)} "
+        "pass in communication that no compute hides"
+    )
+    if evidence.collectives:
+        row = max(evidence.collectives, key=lambda r: r.exposed_ms * r.count)
+        text += f", mostly {row.name or 'unnamed transfers'}"
+        if row.busbw_gbyte_per_s is not None:
+            text += f" at {row.busbw_gbyte_per_s:.3g} GB/s bus bandwidth"
+    return text + _waits(evidence)
+
+
+def _io(evidence: Evidence) -> str:
+    cause = max(ROLLUP["io"], key=evidence.share)
+    per_rank = evidence.rank_ms(cause)
+    most = max(per_rank.values(), default=0.0)
+    late = [rank for rank, ms in per_rank.items() if ms >= 0.5 * most]
+    mean = sum(per_rank[rank] for rank in late) / max(len(late), 1)
+    doing = _DOING[cause][len(late) > 1].format(f"{milliseconds(mean)} {_step(evidence)}")
+    return f"{_LABELS[cause]}: {_names(late)} {doing}{_waits(evidence)}"
+
+
+def _host(evidence: Evidence) -> str:
+    cause = max(ROLLUP["host"], key=evidence.share)
+    spent = milliseconds(sum(evidence.ms(c) for c in ROLLUP["host"]))
+    idle = "the device is idle" if evidence.on_device else "nothing computes"
+    return (
+        f"{_LABELS['host']}: {idle} for {spent} {_step(evidence)} because of the host, "
+        f"mostly {_HOST[cause]}{_waits(evidence)}"
+    )
+
+
+def _waits(evidence: Evidence) -> str:
+    """Say who waits for whom and why, if it costs something."""
+    named = [b for b in evidence.blame if b.rank != NONE]
+    wait = evidence.ms(TimeClass.COMM_WAIT)
+    if not named or wait < NOTABLE * evidence.mean_window_ms:
+        return ""
+    by_rank: dict[int, float] = {}
+    for row in named:
+        by_rank[row.rank] = by_rank.get(row.rank, 0.0) + row.ms
+    late = max(by_rank, key=lambda r: (by_rank[r], -r))
+    if by_rank[late] < 0.5 * wait:
+        return "; ranks wait for each other in turn"
+    others = [r for r in evidence.surveys if r != late]
+    reason = max((b for b in named if b.rank == late), key=lambda b: b.ms)
+    verb = "waits" if len(others) == 1 else "wait"
+    return f"; {_names(others)} {verb} for rank {late} in {_where(evidence)}{_because(reason)}"
+
+
+def _because(reason: Blame) -> str:
+    names = {
+        "compute": "its longer compute",
+        "input_wait": "its data loader",
+        "checkpoint": "its checkpoint",
+        "memcpy": "its copies",
+        "comm_transfer": "its other communication",
+    }
+    return f" because of {names.get(reason.class_, 'its host')}"
+
+
+def _where(evidence: Evidence) -> str:
+    waiting = [r for r in evidence.collectives if r.wait_ms]
+    if not waiting:
+        return "collectives"
+    return max(waiting, key=lambda r: (r.wait_ms or 0.0) * r.count).name
+
+
+def _names(ranks: list[int]) -> str:
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    if len(ranks) <= 4:
+        return "ranks " + ", ".join(map(str, ranks[:-1])) + f" and {ranks[-1]}"
+    return f"{len(ranks)} ranks"
+
+
+def _limiter(decision: Decision, skip: tuple[str, ...]) -> str:
+    if decision.limiter is None or decision.limiter in skip:
+        return ""
+    share = decision.shares[decision.limiter]
+    ceiling = ratio(gain_ceiling(share))
+    return (
+        f"; the largest recoverable part is {_FAMILY_NAMES[decision.limiter]} with "
+        f"{percent(share)} (at most {ceiling} faster without it)"
+    )
+
+
+def _undetermined(decision: Decision, evidence: Evidence) -> str:
+    text = f"Cannot tell what bounds the step: {_REASONS.get(decision.reason, decision.reason)}"
+    known = [f for f in ("compute", "communication", "io", "host") if f in decision.shares]
+    if evidence.surveys and known:
+        parts = ", ".join(f"{_FAMILY_NAMES[f]} {percent(decision.shares[f])}" for f in known)
+        text += f" ({parts})"
+    if decision.reason == "no_trace":
+        text += f"; {_step_line_facts(evidence)}rerun with {_rerun(evidence)}"
+    return text
+
+
+def _from_step_lines(evidence: Evidence) -> str:
+    return f"Input-bound by the step lines: {_step_line_facts(evidence).rstrip('; ')}"
+
+
+def _step_line_facts(evidence: Evidence) -> str:
+    steps = evidence.whole.steps
+    if steps.median_ms is None or steps.input_wait_share is None:
+        return ""
+    parts = [f"{percent(steps.input_wait_share)} of the time goes into waiting for input"]
+    if steps.checkpoint_share:
+        parts.append(f"{percent(steps.checkpoint_share)} into checkpoints")
+    return " and ".join(parts) + f" (median step {milliseconds(steps.median_ms)}); "
+
+
+def _rerun(evidence: Evidence) -> str:
+    """Return the line that captures a window this run would have reached."""
+    recorded = evidence.whole.steps.recorded
+    last = max(2, min(recorded - 2, 14)) if recorded else 14
+    first = max(1, min(5, last - 9)) if last > 9 else 1
+    command = ""
+    for node in evidence.run.nodes:
+        line = node.facts.get("command_line")
+        command = str(line) if line else command
+    return f"`perfkit profile --window {first}:{last} -- {command or 'CMD'}`"

@@ -1,0 +1,74 @@
+"""All that one rank's trace is read for, in a form small enough to keep while other ranks load."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from perfkit.analyzers.attribution import attribute, unrecorded_classes
+from perfkit.analyzers.calls import Calls, collect_calls
+from perfkit.analyzers.host_state import ProcessPauses
+from perfkit.analyzers.operators import NamedTime, rank_operators
+from perfkit.analyzers.timeline import LaneMarks, collect_marks
+from perfkit.analyzers.trace_counts import TraceCounts, count_facts
+from perfkit.analyzers.windows import Windows, step_windows
+from perfkit.trace.intervals import Partition
+from perfkit.trace.kinds import TimeClass
+from perfkit.trace.model import DeviceFacts, Issue, RankTrace, StepLines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSurvey:
+    """One rank's steps, classed as far as one rank can tell, and its collective calls."""
+
+    rank: int
+    world_size: int
+    device_kind: str
+    device: DeviceFacts | None
+    node: str
+    clock_domain: str
+    step_source: str
+    windows: Windows
+    parts: Partition
+    calls: Calls
+    unrecorded: frozenset[TimeClass]
+    operators: tuple[NamedTime, ...]
+    marks: Mapping[int, LaneMarks]
+    counts: TraceCounts
+    issues: tuple[Issue, ...]
+    sources: tuple[Path, ...]
+
+
+def survey_rank(trace: RankTrace, lines: StepLines) -> RankSurvey:
+    """Read one rank's trace once, for everything that the analysis needs of it."""
+    if len(lines.index):
+        # The step lines record every collection and compilation, whatever the trace holds.
+        trace = replace(trace, recorders=trace.recorders | {"gc", "compile"})
+    windows = _without_eval(step_windows(trace), lines)
+    pauses = ProcessPauses.of(lines)
+    device = next((d for d in trace.devices if d.index == trace.device), None)
+    return RankSurvey(
+        rank=trace.rank,
+        world_size=trace.world_size,
+        device_kind=trace.device_kind,
+        device=device,
+        node=trace.node,
+        clock_domain=trace.clock_domain,
+        step_source=trace.steps.source,
+        windows=windows,
+        parts=attribute(trace, windows, pauses),
+        calls=collect_calls(trace),
+        unrecorded=unrecorded_classes(trace, on_device=windows.on_device),
+        operators=rank_operators(trace, windows),
+        marks=collect_marks(trace, windows),
+        counts=count_facts(trace, windows),
+        issues=trace.issues,
+        sources=trace.sources,
+    )
+
+
+def _without_eval(windows: Windows, lines: StepLines) -> Windows:
+    """Mark the steps that the step lines know to hold an evaluation."""
+    known = lines.index[lines.has_eval]
+    return replace(windows, has_eval=windows.has_eval | np.isin(windows.step, known))

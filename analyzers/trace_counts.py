@@ -1,0 +1,112 @@
+"""Small facts of one rank's trace that findings and capture quality rest on."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfkit.analyzers.windows import Windows, is_device_work
+from perfkit.trace.intervals import Intervals, intersect, total_ns, union
+from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
+from perfkit.trace.model import NONE, Bool, RankTrace
+
+_FP32_MATMUL = re.compile(r"sgemm|gemm_f32f32_f32f32|simt_s\w*gemm|simt_.*f32.*gemm", re.IGNORECASE)
+_TENSOR_CORE = re.compile(r"tf32|tensorop|s\d+816|s\d+1688|hmma|bf16|f16|fp8", re.IGNORECASE)
+_BLOCKING_READ = "aten::item"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceCounts:
+    """Totals over one rank's steps; per-step means divide by `steps`."""
+
+    steps: int
+    kernels: int
+    kernel_ns: int
+    short_kernels: int  # kernels that ran for less time than their launch call took
+    fp32_matmul_ns: int
+    pageable_h2d_ns: int
+    pageable_h2d_bytes: int
+    pageable_h2d: int
+    syncs: int
+    sync_ns: int
+    commonest_sync: str
+    blocking_reads: int  # .item() and the like
+    profiler_overhead_ns: int
+    device_work: int  # device activities in the whole file
+    unlinked: int  # of these, without a launch call in the file
+    early: int  # of these, starting before their launch call
+    busy_threads: float  # mean number of host threads inside recorded work, CPU runs only
+
+
+def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
+    """Count over the steps of one rank."""
+    events = trace.events
+    in_step = np.isin(events.step, windows.step)
+    kernels = in_step & (events.kind == Kind.KERNEL)
+    fp32 = _named(trace, kernels, lambda n: bool(_FP32_MATMUL.search(n)) and not _tensor_core(n))
+    pageable = _named(
+        trace, in_step & (events.kind == Kind.MEMCPY_H2D), lambda n: "pageable" in n.lower()
+    )
+    syncs = in_step & (events.kind == Kind.SYNC)
+    names = Counter(events.names[i] for i in events.name[syncs].tolist())
+    reads = _named(trace, in_step & (events.kind == Kind.OP), lambda n: n == _BLOCKING_READ)
+    work = is_device_work(events)
+    launch = events.launch
+    linked = work & (launch != NONE)
+    call = np.where(linked, launch, 0)
+    return TraceCounts(
+        steps=len(windows.step),
+        kernels=int(kernels.sum()),
+        kernel_ns=int(events.duration_ns[kernels].sum()),
+        short_kernels=int(
+            (kernels & linked & (events.duration_ns < events.duration_ns[call])).sum()
+        ),
+        fp32_matmul_ns=int(events.duration_ns[fp32].sum()),
+        pageable_h2d_ns=int(events.duration_ns[pageable].sum()),
+        pageable_h2d_bytes=int(np.maximum(events.size_bytes[pageable], 0).sum()),
+        pageable_h2d=int(pageable.sum()),
+        syncs=int(syncs.sum()),
+        sync_ns=int(events.duration_ns[syncs].sum()),
+        commonest_sync=min(names, key=lambda n: (-names[n], n), default=""),
+        blocking_reads=int(reads.sum()),
+        profiler_overhead_ns=int(
+            total_ns(_within(trace, events.kind == Kind.OVERHEAD, windows.intervals))
+        ),
+        device_work=int(work.sum()),
+        unlinked=int((work & ~linked).sum()),
+        early=int((linked & (events.start_ns < events.start_ns[call])).sum()),
+        busy_threads=_busy_threads(trace, windows),
+    )
+
+
+def _tensor_core(name: str) -> bool:
+    return bool(_TENSOR_CORE.search(name))
+
+
+def _named(trace: RankTrace, rows: Bool, matches: Callable[[str], bool]) -> Bool:
+    """Narrow rows to those whose name matches; each distinct name is tested once."""
+    events = trace.events
+    used = np.unique(events.name[rows])
+    wanted = [i for i in used.tolist() if matches(events.names[i])]
+    return np.asarray(rows & np.isin(events.name, wanted))
+
+
+def _within(trace: RankTrace, rows: Bool, windows: Intervals) -> Intervals:
+    events = trace.events
+    spans = union(events.start_ns[rows], events.end_ns[rows])
+    return intersect(spans, union(windows[:, 0], windows[:, 1]))
+
+
+def _busy_threads(trace: RankTrace, windows: Windows) -> float:
+    if windows.on_device or not len(windows.step):
+        return 0.0
+    events = trace.events
+    working = (events.kind == Kind.OP) | (events.kind == Kind.COMM_HOST)
+    host = working & (events.kind < FIRST_DEVICE_KIND)
+    busy = sum(
+        total_ns(_within(trace, host & (events.thread == thread), windows.intervals))
+        for thread in np.unique(events.thread[host]).tolist()
+    )
+    return busy / float((windows.end_ns - windows.start_ns).sum())
