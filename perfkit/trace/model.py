@@ -152,6 +152,8 @@ class RankTrace:
     "sync", "alloc". A class without one is null in the budget, never zero."""
     issues: tuple[Issue, ...] = ()
     memory: "MemorySamples | None" = None
+    profiled: tuple[tuple[int, int], ...] = ()
+    """When the profiler ran: begin and end, one pair a file; () where no file says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

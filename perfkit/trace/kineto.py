@@ -1,0 +1,182 @@
+"""Reads one Kineto (torch.profiler) file into a RankTrace; merges several files of one rank."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from perfkit.errors import InputError
+from perfkit.trace import kineto_table
+from perfkit.trace.collectives import Groups, read_collectives
+from perfkit.trace.kinds import FIRST_DEVICE_KIND, LAST_WORK_KIND, Kind
+from perfkit.trace.kineto_columns import ColumnBuilder, Extras, NeedsExactTime
+from perfkit.trace.kineto_quality import issues_of
+from perfkit.trace.kineto_schema import Event, ExactEvent, TraceFacts
+from perfkit.trace.kineto_table import Table
+from perfkit.trace.kineto_text import AnyEvent, TraceText
+from perfkit.trace.model import NONE, Issue, MemorySamples, RankTrace
+from perfkit.trace.source import Source
+
+READER_VERSION = 1
+"""Part of the cache key: raise it whenever the same file would be read differently."""
+
+PEEK_BYTES = 128 << 10
+
+
+@dataclass(slots=True)
+class _Decoder:
+    """Decodes batches; turns to exact time stamps for good once a file needs them."""
+
+    fast = msgspec.json.Decoder(list[Event], strict=False)
+    exact = msgspec.json.Decoder(list[ExactEvent], strict=False)
+    is_exact: bool = False
+    batch: bytes = b""
+
+    def __call__(self, batch: bytes) -> list[AnyEvent]:
+        self.batch = batch
+        decoder = self.exact if self.is_exact else self.fast
+        return decoder.decode(batch)  # type: ignore[return-value]
+
+
+def read_kineto(path: Path, *, keep_python: bool = False) -> RankTrace:
+    """Return what one trace file says; node and clock domain are left for the caller.
+
+    `keep_python` keeps the rows of Python functions (with_stack), which can be 90 % of a file.
+    Raises InputError if the file is no Kineto trace or holds no complete event.
+    """
+    decode = _Decoder()
+    text = TraceText(Source(path), decode)
+    builder = ColumnBuilder(keep_python=keep_python)
+    for events in text.batches():
+        _add(builder, decode, events)
+    facts = TraceFacts().updated(text.head).updated(text.tail)
+    columns = builder.finish()
+    if not len(columns.start_ns):
+        raise InputError(
+            f"{path}: {_why_empty(builder.extras)}", hint="give a torch.profiler trace"
+        )
+    table = kineto_table.build(columns, facts.base_ns or 0, builder.extras.thread_names)
+    if not len(table.events):
+        raise InputError(
+            f"{path}: none of its events is of a kind that torch.profiler writes",
+            hint="give a torch.profiler trace",
+        )
+    issues = issues_of(path, text, facts, builder.extras, table)
+    return _trace(path, facts, builder.extras, table, issues)
+
+
+def peek(path: Path) -> TraceFacts:
+    """Return what the head of a trace says; PyTorch writes rank and world size there.
+
+    Raises InputError if the file is no trace.
+    """
+    text = TraceText(Source(path), lambda batch: [])
+    text.read_head(Source(path).chunks(PEEK_BYTES))
+    return TraceFacts().updated(text.head)
+
+
+def _add(builder: ColumnBuilder, decode: _Decoder, events: list[AnyEvent]) -> None:
+    try:
+        builder.add(events)
+    except NeedsExactTime:
+        decode.is_exact = True
+        builder.add(_again(decode, events))
+
+
+def _again(decode: _Decoder, events: list[AnyEvent]) -> list[AnyEvent]:
+    """Decode the last batch once more, exactly; where it was read piecemeal, convert instead."""
+    try:
+        exact = decode(decode.batch)
+    except msgspec.DecodeError:
+        exact = []
+    if len(exact) == len(events):
+        return exact
+    return [_converted(event) for event in events]
+
+
+def _converted(event: AnyEvent) -> AnyEvent:
+    if isinstance(event, ExactEvent):
+        return event
+    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "ts"}
+    return ExactEvent(**fields, ts=msgspec.Raw(f"{event.ts:.3f}".encode()))
+
+
+def _why_empty(extras: Extras) -> str:
+    if extras.phases & {"B", "E"}:
+        return "a Chrome trace of begin and end marks, not torch.profiler's"
+    return "a trace without a single complete event"
+
+
+def _trace(
+    path: Path, facts: TraceFacts, extras: Extras, table: Table, issues: tuple[Issue, ...]
+) -> RankTrace:
+    groups = Groups(list(facts.groups))
+    collectives = read_collectives(table.events, table.source_row, extras.collectives, groups)
+    return RankTrace(
+        rank=facts.rank,
+        world_size=facts.world_size,
+        events=table.events,
+        collectives=collectives,
+        groups=tuple(groups.known),
+        steps=table.steps,
+        training_threads=table.training_threads,
+        device_kind=_device_kind(facts, table),
+        device=_main_device(table),
+        devices=facts.devices,
+        node=facts.host,
+        clock_domain="",
+        has_shapes=bool((table.events.shape != NONE).any()),
+        sources=(path,),
+        recorders=_recorders(table),
+        issues=issues,
+        memory=_memory(extras, facts.base_ns or 0),
+        profiled=(table.span_ns,) if table.span_ns else (),
+    )
+
+
+def _device_kind(facts: TraceFacts, table: Table) -> str:
+    kinds = table.events.kind
+    calls = np.isin(kinds, kineto_table.RUNTIME_KINDS)
+    if not calls.any() and not (kinds >= FIRST_DEVICE_KIND).any():
+        return "cpu"
+    used = {table.events.names[i] for i in np.unique(table.events.name[calls]).tolist()}
+    if facts.amd or any(name.startswith("hip") for name in used):
+        return "rocm"
+    nvidia = any(device.compute_capability for device in facts.devices)
+    return "cuda" if nvidia or any(name.startswith("cu") for name in used) else "other"
+
+
+def _main_device(table: Table) -> int:
+    """Return the device with most work, NONE on CPU."""
+    events = table.events
+    work = (events.kind >= FIRST_DEVICE_KIND) & (events.kind <= LAST_WORK_KIND)
+    if not work.any():
+        return NONE
+    devices, counts = np.unique(events.device[work], return_counts=True)
+    return int(devices[np.argmax(counts)])
+
+
+def _recorders(table: Table) -> frozenset[str]:
+    """Return which host classes this file could have shown (see RankTrace.recorders)."""
+    kinds = frozenset(np.unique(table.events.kind).tolist())
+    found = set()
+    if Kind.INPUT_WAIT in kinds:
+        found.add("input_wait")
+    if Kind.CHECKPOINT in kinds:
+        found.add("checkpoint")
+    if kinds & frozenset(kineto_table.RUNTIME_KINDS):
+        found |= {"sync", "alloc"}
+    return frozenset(found)
+
+
+def _memory(extras: Extras, base_ns: int) -> MemorySamples | None:
+    if not extras.memory:
+        return None
+    rows = np.array(sorted(extras.memory), np.int64)
+    return MemorySamples(
+        at_ns=rows[:, 0] + base_ns,
+        device=rows[:, 1].astype(np.int16),
+        allocated_bytes=rows[:, 2],
+        reserved_bytes=rows[:, 3],
+    )

@@ -1,0 +1,143 @@
+"""Reads steps.jsonl, the always-on record of a rank (docs/run-folder.md), torn or whole."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from perfkit.trace.model import I64, NONE, Issue, Spans, StepLines
+
+Pair = tuple[int, int]
+
+
+class _Record(msgspec.Struct, gc=False):
+    """Any line of steps.jsonl; the key `k` says which fields it has."""
+
+    kind: str = msgspec.field(name="k", default="")
+    step: int = msgspec.field(name="i", default=NONE)
+    start: int = msgspec.field(name="t0", default=0)
+    end: int = msgspec.field(name="t1", default=0)
+    end_unix: int = msgspec.field(name="u1", default=0)
+    input_wait: int = msgspec.field(name="in", default=0)
+    checkpoint: int = msgspec.field(name="ck", default=0)
+    micro_batches: int = msgspec.field(name="mb", default=0)
+    samples: int = msgspec.field(name="n", default=NONE)
+    tokens: int = msgspec.field(name="tok", default=NONE)
+    has_eval: int = msgspec.field(name="ev", default=0)
+    profiled: int = msgspec.field(name="pr", default=0)
+    gc: tuple[Pair, ...] = ()
+    compile: tuple[Pair, ...] = msgspec.field(name="co", default=())
+    first: int = NONE
+    last: int = NONE
+    how: str = ""
+    text: str = ""
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFile:
+    """What one steps.jsonl says. `ended` is "" without an end record."""
+
+    lines: StepLines
+    ended: str
+    windows: tuple[Pair, ...]  # first and last step of each closed window
+    warnings: tuple[str, ...]
+    exception: str
+    issues: tuple[Issue, ...]
+
+
+_DECODER = msgspec.json.Decoder(_Record)
+
+
+def read_step_file(path: Path) -> StepFile:
+    """Return the steps of one rank; a missing file has none, a torn last line is ignored."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        data = b""
+    records, broken = _records(data)
+    steps = _last_of_each([r for r in records if r.kind == "step" and r.end_unix > 0])
+    ends = [r.how for r in records if r.kind == "end"]
+    failures = [f"{r.type}: {r.text}" for r in records if r.kind == "exception"]
+    issues = [_broken_lines(path, broken)] if broken else []
+    return StepFile(
+        lines=_step_lines(steps),
+        ended=ends[-1] if ends else "",
+        windows=tuple((r.first, r.last) for r in records if r.kind == "window"),
+        warnings=tuple(r.text for r in records if r.kind == "warning"),
+        exception=failures[-1] if failures else "",
+        issues=tuple(issues),
+    )
+
+
+def no_steps() -> StepLines:
+    """Return the step lines of a rank that has none, such as a foreign trace."""
+    return _step_lines([])
+
+
+def _records(data: bytes) -> tuple[list[_Record], int]:
+    """Return the records and how many lines before the last one cannot be read."""
+    records: list[_Record] = []
+    broken = 0
+    lines = data.split(b"\n")
+    for line in lines[:-1]:
+        if not line.strip(b"\x00 \r\t"):
+            continue
+        try:
+            records.append(_DECODER.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            broken += 1
+    return records, broken
+
+
+def _broken_lines(path: Path, broken: int) -> Issue:
+    return Issue(
+        code="STEP_LINES_UNREADABLE",
+        severity="warning",
+        message=f"{path.parent.name}/{path.name}: {broken} lines are damaged and were left out",
+    )
+
+
+def _last_of_each(steps: Sequence[_Record]) -> list[_Record]:
+    """Return the steps in order; of a step written twice the later line counts."""
+    by_step = {record.step: record for record in steps}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _step_lines(steps: Sequence[_Record]) -> StepLines:
+    offset = _column(steps, lambda r: r.end_unix - r.end)
+    return StepLines(
+        index=_column(steps, lambda r: r.step).astype(np.int32),
+        start_ns=_column(steps, lambda r: r.start) + offset,
+        end_ns=_column(steps, lambda r: r.end_unix),
+        input_wait_ns=_column(steps, lambda r: r.input_wait),
+        checkpoint_ns=_column(steps, lambda r: r.checkpoint),
+        micro_batches=_column(steps, lambda r: r.micro_batches).astype(np.int32),
+        samples=_column(steps, lambda r: r.samples),
+        tokens=_column(steps, lambda r: r.tokens),
+        has_eval=_column(steps, lambda r: r.has_eval) > 0,
+        profiled=_column(steps, lambda r: r.profiled) > 0,
+        gc=_spans(steps, lambda r: r.gc),
+        compile=_spans(steps, lambda r: r.compile),
+    )
+
+
+def _column(steps: Sequence[_Record], value: Callable[[_Record], int]) -> I64:
+    return np.fromiter((_clipped(value(record)) for record in steps), np.int64, len(steps))
+
+
+def _clipped(value: int) -> int:
+    return max(-(1 << 62), min(value, 1 << 62))
+
+
+def _spans(steps: Sequence[_Record], pairs: Callable[[_Record], Sequence[Pair]]) -> Spans:
+    """Return spans in Unix time, by the clock pair of their own step's line."""
+    rows = [
+        (start + record.end_unix - record.end, duration, record.step)
+        for record in steps
+        for start, duration in pairs(record)
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return Spans(start_ns=table[:, 0], duration_ns=table[:, 1], step=table[:, 2].astype(np.int32))

@@ -1,0 +1,70 @@
+"""Names a file that is not a readable trace for what it is, and says what to do with it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from perfkit.errors import InputError
+
+SQLITE_MAGIC = b"SQLite format 3\x00"
+_TRACE_HINT = "give the *.pt.trace.json[.gz] that torch.profiler wrote, or a perfkit run folder"
+
+_MAGICS = (
+    (SQLITE_MAGIC, "an SQLite database, not a Kineto trace", "Nsight exports cannot be read yet"),
+    (b"PK\x03\x04", "a zip archive", "unpack it and give the traces in it"),
+    (b"\x80\x02", "a Python pickle (a memory snapshot or a flight-recorder dump)", _TRACE_HINT),
+    (b"\x80\x04", "a Python pickle (a memory snapshot or a flight-recorder dump)", _TRACE_HINT),
+    (b"PAR1", "a Parquet file", _TRACE_HINT),
+    (b"\x7fELF", "a program", _TRACE_HINT),
+    (b"(\xb5/\xfd", "compressed by zstd", "unpack it first (zstd -d)"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it first (xz -d)"),
+    (b"BZh", "compressed by bzip2", "unpack it first (bzip2 -d)"),
+    (b"\xff\xfe", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8"),
+)
+
+
+def describe(path: Path, text: bytes, *, torn: bool = False) -> InputError:
+    """Return the error that names `path`, given its (decompressed) text or the start of it."""
+    what, hint = _name(text)
+    if torn:
+        what, hint = "a gzip file cut off before its first event", "copy the file again"
+    return InputError(f"{path}: {what}", hint=hint)
+
+
+def _name(text: bytes) -> tuple[str, str]:
+    if not text.strip():
+        return "empty: it holds no events", "was the profiler stopped before the file was written?"
+    for magic, what, hint in _MAGICS:
+        if text.startswith(magic):
+            return what, hint
+    if b"ustar" in text[257:263]:
+        return "a tar archive", "unpack it and give the traces in it"
+    if text.lstrip()[:1] == b"{":
+        return _name_object(text)
+    if b"\x00" in text[:4096]:
+        return "binary data, not a trace", _TRACE_HINT
+    return "text that is not JSON", _TRACE_HINT
+
+
+def _name_object(text: bytes) -> tuple[str, str]:
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "JSON that ends or breaks before its first event", "copy or export the file again"
+    keys: Mapping[str, Any] = document if isinstance(document, dict) else {}
+    if "nodes" in keys and "schema" in keys:
+        return (
+            "a PyTorch execution trace (Chakra ET), which has no times",
+            "give the Kineto trace of the same run",
+        )
+    if "entries" in keys and ("pg_status" in keys or "version" in keys):
+        return (
+            "a c10d flight-recorder dump, which has no kernels and no operators",
+            "give the Kineto trace of the same run",
+        )
+    if "verdict" in keys and "budget" in keys:
+        return "an analysis that perfkit wrote, not a recording", "give the run folder itself"
+    return "JSON without traceEvents", _TRACE_HINT
