@@ -90,6 +90,14 @@ def test_in_rank_code_is_python_3_9_and_stands_alone(path: Path) -> None:
         assert allowed, f"{name_of(path)} imports {module}"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_modules_go_by_their_names_under_perfkit(path: Path) -> None:
+    bare = {"profiler", "analyzers", "roofline", "recipes"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {module.partition(".")[0] for module, level in imports(tree) if level == 0}
+    assert not found & bare
+
+
 def imported_by(code: str) -> set[str]:
     """Return the top-level names of the modules that a fresh interpreter imports to run `code`."""
     done = subprocess.run(

@@ -48,6 +48,6 @@ def command(
             done.analysis,
             width=console.width(sys.stdout),
             color=console.has_color(sys.stdout),
-            report_path=results.shown(done.report),
+            report_path=console.shown(done.report),
         )
     )

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 QUIET_SECONDS = 1.0
@@ -32,6 +33,14 @@ def width(stream: TextIO) -> int:
 def has_color(stream: TextIO) -> bool:
     """Tell whether a stream should be coloured: a terminal, and nobody objects."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be given on a command line here."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 @contextmanager

@@ -35,6 +35,10 @@ def run(command: Callable[[], object]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         end_by_signal(signal.SIGPIPE)  # as any filter whose reader has gone
+    except SystemExit as end:  # Typer's own answer to a broken pipe
+        if isinstance(end.__context__, BrokenPipeError):
+            end_by_signal(signal.SIGPIPE)
+        raise
     except Exception as error:  # the last line of defence: a user never meets a traceback
         if isinstance(error, _ClickError):
             complain(_usage(error))
@@ -66,7 +70,6 @@ def describe_bug(error: BaseException) -> str:
 
 def end_by_signal(number: int) -> NoReturn:
     """End this process by the signal that ended the user's command, without a core dump."""
-    sys.stderr.flush()
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     if number not in (signal.SIGKILL, signal.SIGSTOP):

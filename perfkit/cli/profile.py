@@ -85,7 +85,7 @@ def command(
     if analyze is Analyze.AFTER:
         conclude(outcome.run)
     else:
-        console.suggest(f"perfkit analyze {outcome.run}")
+        console.suggest(f"perfkit analyze {console.shown(outcome.run)}")
     if outcome.signal is not None:
         exits.end_by_signal(outcome.signal)
     raise typer.Exit(outcome.status or 0)
@@ -98,7 +98,7 @@ def conclude(run: Path) -> None:
     except PerfkitError as error:
         console.say(f"no verdict: {error}")
     except KeyboardInterrupt:
-        console.say(f"no verdict: interrupted; make it with: perfkit analyze {run}")
+        console.say(f"no verdict: interrupted; make it with: perfkit analyze {console.shown(run)}")
     except Exception as error:  # the training's exit status stands, whatever our analysis does
         console.say(f"no verdict: {exits.describe_bug(error)}")
 
@@ -112,7 +112,7 @@ def _print_verdict(run: Path) -> None:
         done.analysis,
         width=console.width(sys.stderr),
         color=console.has_color(sys.stderr),
-        report_path=results.shown(done.report),
+        report_path=console.shown(done.report),
     )
     print(summary, file=sys.stderr)
 

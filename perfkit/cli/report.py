@@ -30,5 +30,5 @@ def command(
     analysis = results.recall(run)
     page = out if out is not None else results.home(run) / results.REPORT_FILE
     results.write(page, html.render(analysis).encode())
-    print(results.shown(page))
-    console.suggest(f"open {results.shown(page)} in a browser")
+    print(console.shown(page))
+    console.suggest(f"open {console.shown(page)} in a browser")

@@ -118,11 +118,3 @@ def write(path: Path, content: bytes) -> None:
         raise UsageError(
             f"cannot write {path}: {error.strerror}", hint="name another place with --out"
         ) from error
-
-
-def shown(path: Path) -> str:
-    """Return a path as short as it can be given on a command line here."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
