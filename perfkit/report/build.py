@@ -1,8 +1,10 @@
 """Analysis to Page: which sections a report has, and in which order."""
 
+from collections.abc import Iterator
+
 from perfkit.analyzers.result import Analysis
 from perfkit.report import overview, provenance, run_steps, show, tables, time_budget, timeline
-from perfkit.report.model import Page
+from perfkit.report.model import Page, Section
 from perfkit.report.names import name
 
 
@@ -12,19 +14,23 @@ def build(analysis: Analysis) -> Page:
         title=f"perfkit · {name(analysis.run.run_id, 80) or 'report'}",
         subtitle=_subtitle(analysis),
         version=name(analysis.perfkit_version, 40),
-        sections=(
-            overview.verdict_section(analysis),
-            overview.next_steps_section(analysis),
-            time_budget.budget_section(analysis),
-            timeline.timeline_section(analysis),
-            time_budget.step_section(analysis),
-            run_steps.run_section(analysis),
-            tables.communication_section(analysis),
-            tables.compute_section(analysis),
-            provenance.quality_section(analysis),
-            provenance.run_section(analysis),
-        ),
+        sections=tuple(section for section in _sections(analysis) if section is not None),
     )
+
+
+def _sections(analysis: Analysis) -> Iterator[Section | None]:
+    """Yield the sections in order; None for one that has nothing to show."""
+    yield overview.verdict_section(analysis)
+    yield overview.next_steps_section(analysis)
+    yield time_budget.budget_section(analysis)
+    yield time_budget.class_section(analysis)
+    yield timeline.timeline_section(analysis)
+    yield time_budget.step_section(analysis)
+    yield run_steps.run_section(analysis)
+    yield tables.communication_section(analysis)
+    yield tables.compute_section(analysis)
+    yield provenance.quality_section(analysis)
+    yield provenance.run_section(analysis)
 
 
 def _subtitle(analysis: Analysis) -> str:

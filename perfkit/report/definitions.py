@@ -1,4 +1,4 @@
-"""What every number of a report means: one definition a metric, shown on hover and as a glossary."""
+"""What every number of a report means: one definition a metric, on hover and as a glossary."""
 
 import tomllib
 from functools import cache
@@ -27,6 +27,7 @@ def meaning(key: str) -> str:
 
     Raises:
         KeyError: nothing is defined under that key.
+
     """
     if not key:
         return ""

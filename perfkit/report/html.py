@@ -34,14 +34,18 @@ def write(page: Page) -> str:
     with_timeline = any(isinstance(b, TimelineChart) for s in page.sections for b in s.blocks)
     names = ["page.js", "timeline.js"] if with_timeline else ["page.js"]
     scripts = [_asset(name) for name in names]
-    return _environment().get_template("page").render(
-        page=page,
-        policy=policy(scripts),
-        style=Markup(_style()),  # noqa: S704  (our own file)
-        scripts=[Markup(script) for script in scripts],  # noqa: S704  (our own files)
-        definitions=definitions(),
-        classes=palette.CLASSES,
-        hatched=[key for key, look in palette.CLASSES.items() if look.hatched],
+    return (
+        _environment()
+        .get_template("page")
+        .render(
+            page=page,
+            policy=policy(scripts),
+            style=Markup(_style()),
+            scripts=[Markup(script) for script in scripts],
+            definitions=definitions(),
+            classes=palette.CLASSES,
+            hatched=[key for key, look in palette.CLASSES.items() if look.hatched],
+        )
     )
 
 
@@ -128,7 +132,7 @@ _UNSAFE_IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def _script_json(text: str) -> Markup:
-    return Markup(text.translate(_UNSAFE_IN_SCRIPT))  # noqa: S704  (no "<" is left in it)
+    return Markup(text.translate(_UNSAFE_IN_SCRIPT))
 
 
 def _style() -> str:
@@ -149,7 +153,8 @@ def palette_css() -> str:
     return "\n".join(
         [
             f":root{{{light}}}",
-            f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}",
+            "@media screen and (prefers-color-scheme:dark)"
+            f"{{:root:not([data-theme=light]){{{dark}}}}}",
             f"@media screen{{:root[data-theme=dark]{{{dark}}}}}",
             *rules,
         ]

@@ -198,9 +198,7 @@ class Headline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     would_change: str
 
 
-Block = (
-    Table | BarChart | SeriesChart | TimelineChart | Facts | Note | Command | Advice | Headline
-)
+Block = Table | BarChart | SeriesChart | TimelineChart | Facts | Note | Command | Advice | Headline
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -208,6 +206,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     title: str
+    short: str  # in the list of sections
     lead: str
     blocks: tuple[Block, ...]
 

@@ -3,7 +3,7 @@
 import re
 
 from perfkit import units
-from perfkit.analyzers.result import Analysis, Finding, Verdict
+from perfkit.analyzers.result import Analysis, Finding, Throughput, Verdict
 from perfkit.report import palette, show
 from perfkit.report.model import Advice, Block, Fact, Headline, Note, Section
 from perfkit.report.names import name
@@ -29,7 +29,7 @@ def verdict_section(analysis: Analysis) -> Section:
         tiles=_tiles(analysis),
         would_change=would_change(analysis),
     )
-    return Section(id="verdict", title="Verdict", lead="", blocks=(headline,))
+    return Section(id="verdict", short="Verdict", title="Verdict", lead="", blocks=(headline,))
 
 
 _BADGES = {
@@ -57,7 +57,7 @@ def doubts(analysis: Analysis) -> tuple[str, ...]:
     if verdict.reason:
         reason = _REASONS.get(verdict.reason, verdict.reason.replace("_", " "))
         found.append(show.sentence(name(reason, 400)))
-    if verdict.tentative and "step" not in verdict.reason:
+    if verdict.tentative and analysis.steps.analysed and "step" not in verdict.reason:
         steps = show.plural(analysis.steps.analysed, "step")
         found.append(f"Tentative: {steps} analysed, 8 are needed to be sure.")
     if analysis.quality.status != "ok":
@@ -85,17 +85,18 @@ def would_change(analysis: Analysis) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{units.number(round(share * 100, 1))} points"
+    return f"{units.count(round(share * 100))} points"
 
 
 def _tiles(analysis: Analysis) -> tuple[Fact, ...]:
     steps, verdict, world = analysis.steps, analysis.verdict, analysis.world
     tiles = [_step_tile(analysis)]
     work = analysis.throughput
-    if work.tokens_per_s is not None:
-        tiles.append(_throughput("tokens", work.tokens_per_s, work.source))
-    if work.samples_per_s is not None:
-        tiles.append(_throughput("samples", work.samples_per_s, work.source))
+    rates = _rates(work)
+    if rates:
+        tiles.append(
+            Fact(name="Throughput", text=rates[0], meaning="throughput", note=", ".join(rates[1:]))
+        )
     tiles.append(
         Fact(
             name="Confidence",
@@ -107,7 +108,7 @@ def _tiles(analysis: Analysis) -> tuple[Fact, ...]:
     tiles.append(
         Fact(
             name="Limiter",
-            text=palette.label(verdict.limiter) if verdict.limiter else "none",
+            text=_limiter(verdict),
             meaning="limiter",
             note=_limiter_note(verdict),
         )
@@ -140,13 +141,15 @@ def _step_tile(analysis: Analysis) -> Fact:
     )
 
 
-def _throughput(what: str, per_second: float, source: str) -> Fact:
-    return Fact(
-        name="Throughput",
-        text=units.rate(per_second, what),
-        meaning="throughput",
-        note=name(source, 80),
-    )
+def _rates(work: Throughput) -> list[str]:
+    measured = ((work.tokens_per_s, "tokens"), (work.samples_per_s, "samples"))
+    return [units.rate(per_second, what) for per_second, what in measured if per_second is not None]
+
+
+def _limiter(verdict: Verdict) -> str:
+    if verdict.limiter:
+        return palette.label(verdict.limiter)
+    return "none" if verdict.rollup_after_blame else "cannot tell"
 
 
 def _limiter_note(verdict: Verdict) -> str:
@@ -164,6 +167,7 @@ def next_steps_section(analysis: Analysis) -> Section:
         blocks = (Note(text=nothing_found(analysis)),)
     return Section(
         id="next",
+        short="Next",
         title="What to do next",
         lead="Each gain is a ceiling: the speed-up if that time vanished and nothing else changed.",
         blocks=blocks,

@@ -30,6 +30,7 @@ def quality_section(analysis: Analysis) -> Section:
     blocks.append(_limits_table(analysis))
     return Section(
         id="quality",
+        short="Quality",
         title="Capture quality and limits",
         lead="What this capture cannot tell, and what would let it.",
         blocks=tuple(blocks),
@@ -67,6 +68,7 @@ def run_section(analysis: Analysis) -> Section:
     blocks.append(_sources_table(analysis))
     return Section(
         id="run",
+        short="Reproduce",
         title="The run and how to reproduce it",
         lead="Nothing here is a measurement.",
         blocks=tuple(blocks),

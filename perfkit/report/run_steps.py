@@ -35,13 +35,16 @@ def run_section(analysis: Analysis) -> Section:
     if steps.series:
         blocks.insert(0, series_chart(steps))
     else:
-        blocks.append(Note(text="This capture has no step lines: only the profiled steps are known."))
+        blocks.append(
+            Note(text="This capture has no step lines: only the profiled steps are known.")
+        )
     if steps.slow:
         blocks.append(_slow_table(steps))
     if steps.periodic:
         blocks.append(_periodic_table(steps))
     return Section(
         id="run-steps",
+        short="Run",
         title="Step time over the run",
         lead="From the always-on record, outside the profiler too.",
         blocks=tuple(blocks),
@@ -66,9 +69,9 @@ def series_chart(steps: Steps) -> SeriesChart:
         x_ticks=_step_ticks(first, last, width),
         y_ticks=tuple(Tick(at=v / top * 100, text=units.milliseconds(v)) for v in show.ticks(top)),
         spans=_profiled_spans(points, first, width),
-        median=None if median is None else Tick(
-            at=median / top * 100, text=f"median {units.milliseconds(median)}"
-        ),
+        median=None
+        if median is None
+        else Tick(at=median / top * 100, text=f"median {units.milliseconds(median)}"),
         legend=tuple(
             key
             for key, spent in (

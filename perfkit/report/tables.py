@@ -9,8 +9,10 @@ from perfkit.report.names import name
 MOST_OPERATORS = 60
 
 
-def communication_section(analysis: Analysis) -> Section:
+def communication_section(analysis: Analysis) -> Section | None:
     """Return every kind of collective, the stragglers, and the clocks they were compared on."""
+    if not analysis.budget.per_rank and not analysis.collectives:
+        return None
     blocks: list[Block] = [_collective_table(analysis)]
     if analysis.world.size > 1:
         blocks.append(_straggler_table(analysis))
@@ -18,6 +20,7 @@ def communication_section(analysis: Analysis) -> Section:
         blocks.append(_clock_table(analysis))
     return Section(
         id="communication",
+        short="Communication",
         title="Communication",
         lead="Transfer is what the network takes; wait is a rank that arrives late.",
         blocks=tuple(blocks),
@@ -88,7 +91,9 @@ def _last_arriver(counts: dict[str, int]) -> Cell:
     rank, times = max(counts.items(), key=lambda item: item[1])
     total = sum(counts.values())
     every = ", ".join(f"rank {name(r, 20)}: {n}" for r, n in list(counts.items())[:64])
-    return Cell(text=f"rank {name(rank, 20)} · {times} of {total}", value=times / total, hover=every)
+    return Cell(
+        text=f"rank {name(rank, 20)} · {times} of {total}", value=times / total, hover=every
+    )
 
 
 def _straggler_table(analysis: Analysis) -> Table:
@@ -143,8 +148,10 @@ def _clock_row(clock: Clock) -> tuple[Cell, ...]:
     )
 
 
-def compute_section(analysis: Analysis) -> Section:
+def compute_section(analysis: Analysis) -> Section | None:
     """Return the operators and kernels that take the most time."""
+    if not analysis.operators:
+        return None
     rows = sorted(analysis.operators, key=lambda row: -row.ms)
     left_out = len(rows) - MOST_OPERATORS
     note = f"The {MOST_OPERATORS} longest of {len(rows):,}." if left_out > 0 else ""
@@ -160,11 +167,11 @@ def compute_section(analysis: Analysis) -> Section:
             Column(title="Commonest shapes", meaning="op_shapes"),
         ),
         rows=tuple(_operator_row(row) for row in rows[:MOST_OPERATORS]),
-        empty="No operator was recorded: no step was profiled.",
         note=note,
     )
     return Section(
         id="compute",
+        short="Operators",
         title="Operators and kernels",
         lead="Where the compute time itself goes.",
         blocks=(table,),

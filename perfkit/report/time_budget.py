@@ -19,15 +19,30 @@ def budget_section(analysis: Analysis) -> Section:
     """Return the budget of the run and of each rank, and who waited for whom."""
     if not analysis.budget.per_rank:
         empty = Note(text="No step was profiled, so there is no budget.", tone="warning")
-        return Section(id="budget", title="Where a step's time goes", lead="", blocks=(empty,))
-    blocks: list[Block] = [rollup_chart(analysis), rank_chart(analysis), _class_table(analysis)]
-    if analysis.verdict.blame:
-        blocks.append(_blame_table(analysis))
+        return Section(
+            id="budget", short="Budget", title="Where a step's time goes", lead="", blocks=(empty,)
+        )
     return Section(
         id="budget",
+        short="Budget",
         title="Where a step's time goes",
-        lead="Every nanosecond of a step on a rank has exactly one class; the classes sum to the "
-        "step. Hatched classes are waiting.",
+        lead="Every nanosecond of a step on a rank has exactly one class; hatched is waiting.",
+        blocks=(rollup_chart(analysis), rank_chart(analysis)),
+    )
+
+
+def class_section(analysis: Analysis) -> Section | None:
+    """Return the budget in numbers, and who waited for whom."""
+    blocks: list[Block] = [_class_table(analysis)] if analysis.budget.per_rank else []
+    if analysis.verdict.blame:
+        blocks.append(_blame_table(analysis))
+    if not blocks:
+        return None
+    return Section(
+        id="classes",
+        short="In numbers",
+        title="The budget in numbers",
+        lead="Classes exclude each other and sum to the step.",
         blocks=tuple(blocks),
     )
 
@@ -39,7 +54,8 @@ def rollup_chart(analysis: Analysis) -> BarChart:
         ("after blame", analysis.verdict.rollup_after_blame),
     )
     bars = tuple(
-        Bar(label=label, total="", segments=_family_segments(shares)) for label, shares in rows
+        Bar(label=label, total="", segments=_family_segments(shares))
+        for label, shares in rows
         if shares
     )
     return BarChart(
@@ -153,7 +169,7 @@ def _class_table(analysis: Analysis) -> Table:
             )
         )
     return Table(
-        id="classes",
+        id="class-table",
         caption="Time per step by class, mean over ranks, before blame",
         columns=(
             Column(title="Class"),
@@ -214,12 +230,11 @@ def _blame_row(blame: Blame) -> tuple[Cell, ...]:
     )
 
 
-def step_section(analysis: Analysis) -> Section:
+def step_section(analysis: Analysis) -> Section | None:
     """Return the budget of every analysed step on every rank."""
     rows = analysis.budget.per_step
     if not rows:
-        empty = Note(text="No step was profiled.")
-        return Section(id="steps", title="Step by step", lead="", blocks=(empty,))
+        return None
     shown, note = _thinned(rows)
     longest = max(row.window_ms for row in shown)
     bars = tuple(
@@ -240,7 +255,7 @@ def step_section(analysis: Analysis) -> Section:
         dense=True,
     )
     lead = "Steps that look alike back the mean above; one that does not is worth a look."
-    return Section(id="steps", title="Step by step", lead=lead, blocks=(chart,))
+    return Section(id="steps", short="Steps", title="Step by step", lead=lead, blocks=(chart,))
 
 
 def _thinned(rows: tuple[StepBudget, ...]) -> tuple[list[StepBudget], str]:
@@ -251,11 +266,7 @@ def _thinned(rows: tuple[StepBudget, ...]) -> tuple[list[StepBudget], str]:
     steps: dict[int, list[StepBudget]] = {}
     for row in ordered:
         steps.setdefault(row.step, []).append(row)
-    extremes = [
-        row
-        for group in steps.values()
-        for row in _fastest_and_slowest(group)
-    ]
+    extremes = [row for group in steps.values() for row in _fastest_and_slowest(group)]
     note = f"Of {show.plural(len(ordered), 'bar')} the fastest and the slowest rank of each step "
     kept = extremes[:STEP_BARS]
     if len(kept) < len(extremes):

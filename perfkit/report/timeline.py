@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from perfkit import units
 from perfkit.analyzers.result import Analysis, Timeline, TimelineLane, TimelineSpan
 from perfkit.report import palette, show
-from perfkit.report.model import Block, Lane, Mark, Note, Section, TimelineChart
+from perfkit.report.model import Lane, Mark, Section, TimelineChart
 from perfkit.report.names import name
 
 LANE_MARKS = 2_000
@@ -17,18 +17,16 @@ PAGE_MARKS = 120_000
 _LABEL_LIMIT = 120
 
 
-def timeline_section(analysis: Analysis) -> Section:
-    """Return the timeline of one step, or why there is none."""
-    blocks: tuple[Block, ...]
+def timeline_section(analysis: Analysis) -> Section | None:
+    """Return the timeline of one step."""
     if analysis.timeline is None or not analysis.timeline.lanes:
-        blocks = (Note(text="No step was profiled, so there is no timeline."),)
-    else:
-        blocks = (chart(analysis.timeline, {s.rank for s in analysis.stragglers}),)
+        return None
     return Section(
         id="timeline",
+        short="Timeline",
         title="Timeline of one step",
         lead="Drag to pan, wheel with Ctrl or the buttons to zoom, hover a mark for its name.",
-        blocks=blocks,
+        blocks=(chart(analysis.timeline, {s.rank for s in analysis.stragglers}),),
     )
 
 
@@ -69,7 +67,7 @@ class _Index:
         return number
 
 
-def _lane(  # noqa: PLR0913
+def _lane(
     lane: TimelineLane,
     spans: Sequence[TimelineSpan],
     window: tuple[float, float] | None,
@@ -138,7 +136,7 @@ def _longest(spans: Iterable[TimelineSpan], limit: int) -> list[TimelineSpan]:
 def _note(timeline: Timeline, was_merged: bool) -> str:
     notes = []
     if was_merged:
-        notes.append("Short neighbouring marks are merged; hovering tells how many events they are.")
+        notes.append("Short neighbouring marks are merged; hovering tells how many they stand for.")
     if not timeline.aligned:
         notes.append("Clocks of the machines could not be aligned: compare ranks with care.")
     return " ".join(notes)

@@ -1,4 +1,4 @@
-"""Analyses made up to look at a report: every field is filled, the sums hold, nothing is measured."""
+"""Analyses made up to look at a report: every field filled, sums that hold, nothing measured."""
 
 from dataclasses import dataclass
 
@@ -75,9 +75,7 @@ def rollup(mean: dict[str, float]) -> dict[str, float]:
 
 def step_budget(rank: int, step: int, classes: dict[str, float]) -> r.StepBudget:
     scaled = {c: ms * (1 + 0.04 * ((step * 7 + rank * 3) % 5 - 2)) for c, ms in classes.items()}
-    return r.StepBudget(
-        rank=rank, step=step, window_ms=sum(scaled.values()), classes_ms=scaled
-    )
+    return r.StepBudget(rank=rank, step=step, window_ms=sum(scaled.values()), classes_ms=scaled)
 
 
 def series(median: float, count: int, every: int, ranks: int) -> tuple[r.StepPoint, ...]:
@@ -174,9 +172,7 @@ def io_bound() -> r.Analysis:
     return r.Analysis(
         schema_version=1,
         perfkit_version="0.1.0",
-        world=r.World(
-            size=2, nodes=1, analysed_ranks=(0, 1), device_kind="cpu", device_name=""
-        ),
+        world=r.World(size=2, nodes=1, analysed_ranks=(0, 1), device_kind="cpu", device_name=""),
         quality=r.Quality(status="ok", issues=(), cannot_tell=_cpu_limits()),
         steps=r.Steps(
             analysed=10,
@@ -205,9 +201,7 @@ def io_bound() -> r.Analysis:
         verdict=_io_verdict(),
         clock=(r.Clock(domain="boot-1", offset_us=0.0, residual_us=None),),
         collectives=(_row("0", "all_reduce", 4 << 20, 2, {"1": 9, "0": 1}, 7.0, 24.0, 0.6),),
-        stragglers=(
-            r.Straggler(rank=1, class_="input_wait", excess_ms=49.0, share_of_steps=0.9),
-        ),
+        stragglers=(r.Straggler(rank=1, class_="input_wait", excess_ms=49.0, share_of_steps=0.9),),
         findings=_io_findings(),
         operators=_operators(("aten::addmm", "aten::mm", "aten::native_layer_norm")),
         timeline=timeline(2, 127_000.0, ("aten::addmm", "aten::mm", "aten::softmax")),
@@ -295,8 +289,14 @@ def _cpu_limits() -> tuple[r.CannotTell, ...]:
 
 
 def _row(
-    group: str, name: str, size: int | None, ranks: int, last: dict[str, int],
-    transfer: float | None, wait: float | None, busbw: float | None,
+    group: str,
+    name: str,
+    size: int | None,
+    ranks: int,
+    last: dict[str, int],
+    transfer: float | None,
+    wait: float | None,
+    busbw: float | None,
 ) -> r.CollectiveRow:
     return r.CollectiveRow(
         group=group,
@@ -348,9 +348,7 @@ def hostile_gpu(ranks: int = 8) -> r.Analysis:
             ),
             r.QualityIssue(code="NO_STEP_LINES", severity="info", message="a foreign trace"),
         ),
-        cannot_tell=(
-            r.CannotTell(claim="checkpoint time", why="no recorder", remedy=HOSTILE[1]),
-        ),
+        cannot_tell=(r.CannotTell(claim="checkpoint time", why="no recorder", remedy=HOSTILE[1]),),
     )
     return r.Analysis(
         schema_version=1,
@@ -438,6 +436,7 @@ def no_trace() -> r.Analysis:
     return _replace(
         whole,
         budget=empty,
+        steps=_replace_steps(whole.steps, analysed=0, recorded=7, profiled_median_ms=None),
         verdict=r.Verdict(
             label="undetermined",
             mixed_of=(),
@@ -483,9 +482,7 @@ def single_rank() -> r.Analysis:
     whole = io_bound()
     return _replace(
         whole,
-        world=r.World(
-            size=1, nodes=1, analysed_ranks=(0,), device_kind="cpu", device_name=""
-        ),
+        world=r.World(size=1, nodes=1, analysed_ranks=(0,), device_kind="cpu", device_name=""),
         budget=budget(shape),
         verdict=r.Verdict(
             label="compute",
@@ -503,6 +500,7 @@ def single_rank() -> r.Analysis:
         ),
         collectives=(),
         stragglers=(),
+        findings=_io_findings()[2:3],
         timeline=timeline(1, 96_500.0, ("aten::mm",)),
         run=facts("python train.py", launcher="python", backend=""),
     )
@@ -511,6 +509,11 @@ def single_rank() -> r.Analysis:
 def _replace(whole: r.Analysis, **changes: object) -> r.Analysis:
     fields = {name: getattr(whole, name) for name in whole.__struct_fields__}
     return r.Analysis(**(fields | changes))
+
+
+def _replace_steps(whole: r.Steps, **changes: object) -> r.Steps:
+    fields = {name: getattr(whole, name) for name in whole.__struct_fields__}
+    return r.Steps(**(fields | changes | {"series": whole.series[:7], "slow": (), "periodic": ()}))
 
 
 SAMPLES = {

@@ -55,7 +55,7 @@
   };
 
   const filterable = (holder, table) => {
-    if (table.tBodies[0].rows.length < 8) return;
+    if (table.tBodies[0].rows.length < 12) return;
     const input = make("input", "", {
       type: "search", class: "filter", placeholder: "Filter rows", "aria-label": `Filter: ${table.caption.textContent}`,
     });

@@ -7,6 +7,7 @@
   const LINKS = 60; // collectives in view up to which all of them are linked
 
   const shown = (us) => {
+    if (us === 0) return "0";
     const [value, unit] = Math.abs(us) >= 1e6 ? [us / 1e6, "s"] : Math.abs(us) >= 1e3 ? [us / 1e3, "ms"] : [us, "us"];
     return `${Number(value.toPrecision(3))} ${unit}`;
   };
