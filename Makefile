@@ -47,6 +47,7 @@ lint: $(INSTALLED) ## ruff, its formatter, mypy --strict, the import contract (1
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	cd examples && ../$(BIN)/mypy --strict --cache-dir=../.mypy_cache/examples .
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: format

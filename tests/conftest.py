@@ -35,8 +35,7 @@ def _chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-SHAPE = ("tc", "qdisc", "add", "dev", "lo", "root", "tbf")
-SHAPE += ("rate", "200mbit", "burst", "256kb", "latency", "50ms")
+SHAPE = "tc qdisc add dev lo root tbf rate 200mbit burst 256kb latency 50ms"
 
 
 def _cannot_shape_traffic() -> str:
@@ -51,7 +50,7 @@ def _cannot_shape_traffic() -> str:
         return "needs the right to make network namespaces"
     try:
         shaped = subprocess.run(
-            ["ip", "netns", "exec", name, *SHAPE],
+            ["ip", "netns", "exec", name, *SHAPE.split()],
             capture_output=True,
             check=False,
         )
