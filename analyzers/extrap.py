@@ -77,15 +77,21 @@ def smape_percent(predicted: F64, actual: F64) -> float:
 
 
 def fit_growth(
-    x: Sequence[float], y: Sequence[float], *, negative_exponents: bool = True, refine: bool = False
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    negative_exponents: bool = True,
+    refine: bool = False,
+    least_points: int = LEAST_POINTS,
 ) -> GrowthModel | Refusal:
     """Model y over x (x >= 1, one y each: the mean of its repetitions).
 
     `refine` keeps the constant model unless the winner's cross-validated error is at least 1.3
-    times smaller, as Extra-P's refining modeller does.
+    times smaller, as Extra-P's refining modeller does. `least_points` is lowered by
+    cross-validation only.
     """
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if len(np.unique(xs)) < LEAST_POINTS:
+    if len(np.unique(xs)) < least_points:
         return Refusal(
             reason=f"{len(np.unique(xs))} points are too few for an empirical growth model",
             remedy=f"measure {LEAST_POINTS} values",

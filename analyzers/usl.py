@@ -69,14 +69,15 @@ def fit_usl(
     seed: int,
     draws: int = 300,
     relative: bool = False,
+    least_points: int = LEAST_POINTS,
 ) -> UslFit | Refusal:
     """Fit the law to throughputs at several numbers of ranks (or of anything that is scaled).
 
     `relative` weights each point by 1/X, right where X spans decades. Repeated points are allowed;
-    six distinct numbers of ranks are needed.
+    six distinct numbers of ranks are needed (`least_points` is lowered by cross-validation only).
     """
     x, y = np.asarray(ranks, np.float64), np.asarray(rates, np.float64)
-    if len(np.unique(x)) < LEAST_POINTS:
+    if len(np.unique(x)) < least_points:
         return Refusal(
             reason=f"{len(np.unique(x))} points are too few for the scalability law",
             remedy=f"measure {LEAST_POINTS} numbers of ranks, two of them past the knee",
@@ -87,7 +88,7 @@ def fit_usl(
     solution = _fit(x, y, weights)
     fitted = _curve(solution, x)
     residuals = (y - fitted) * weights
-    freedom = len(y) - 3
+    freedom = max(len(y) - 3, 1)
     boot = _bootstrap(x, fitted, residuals, weights, seed=seed, draws=draws)
     low, high = np.quantile(np.vstack([boot, solution]), (0.025, 0.975), axis=0)
     spans = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
@@ -161,4 +162,4 @@ def _bootstrap(x: F64, fitted: F64, residuals: F64, weights: F64, *, seed: int, 
         drawn = centred[generator.integers(0, len(x), len(x))]
         y = np.maximum(fitted + drawn / weights, 1e-12)
         solutions.append(_fit(x, y, weights))
-    return np.array(solutions)
+    return np.array(solutions).reshape(-1, 3)
