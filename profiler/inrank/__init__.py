@@ -12,7 +12,17 @@ from typing import Any, Callable
 
 def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     """Install all hooks. `waiting` maps modules not yet imported to what to do once they are."""
-    from . import checkpoints, distributed, finish, inputs, optimizers, passes, pauses, rivals
+    from . import (
+        checkpoints,
+        compiler,
+        distributed,
+        finish,
+        inputs,
+        optimizers,
+        passes,
+        pauses,
+        rivals,
+    )
 
     optimizers.install()
     inputs.install()
@@ -21,6 +31,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     rivals.install()
     checkpoints.install(waiting)
     pauses.install(waiting)
+    compiler.install(waiting)
     finish.install()
 
 

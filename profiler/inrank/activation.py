@@ -35,11 +35,14 @@ def activate(evidence: str) -> Rank | None:
         if this.decided:
             return this.rank
         this.decided = True
-        request = capture.read()
-        if request is not None:
-            rank = Rank(request, evidence)
-            this.rank = rank
-            rank.open()
+        try:
+            request = capture.read()
+            if request is not None:
+                rank = Rank(request, evidence)
+                this.rank = rank
+                rank.open()
+        except Exception as error:  # a failure of ours must not end the training
+            capture.complain(f"a rank was not captured: {error!r}")
     return this.rank
 
 

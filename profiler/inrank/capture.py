@@ -40,6 +40,15 @@ class Capture:
         return self.windows
 
 
+def complain(text: str) -> None:
+    """Leave a line for the launching parent, where a process has no record of its own."""
+    try:
+        with open(os.path.join(os.environ[RUN_DIR], "boot-errors.log"), "a") as log:
+            log.write(f"pid {os.getpid()}: {text}\n")
+    except (OSError, KeyError):
+        pass
+
+
 def read(environ: Mapping[str, str] = os.environ) -> Capture | None:
     """The request in `environ`; None outside a run."""
     if RUN_DIR not in environ or REQUEST not in environ:

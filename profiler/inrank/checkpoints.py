@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import get_ident
 from typing import Any, Callable
 
 import torch
@@ -14,7 +15,7 @@ from .tally import tally
 
 def _timed(original: Callable[..., Any]) -> Callable[..., Any]:
     def checkpointing(*args: Any, **kwargs: Any) -> Any:
-        if tally.depth or not tally.start_ns or not tally.on_training_thread():
+        if tally.depth or not tally.start_ns or get_ident() != tally.thread:
             return original(*args, **kwargs)
         tally.depth += 1
         mark = ranges.begin("perfkit::checkpoint")

@@ -2,98 +2,110 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Callable
+from collections.abc import Callable
+from threading import get_ident
+from time import perf_counter_ns
+from typing import Any
 
 import torch
 
 from . import activation, ranges
+from .optimizers import anchor
 from .patching import patch
 from .tally import tally
 
 MAX_DEPTH = 3  # of containers inside a batch
+INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8})
 
 
-def _timed(original: Callable[..., Any], *, is_fetch: bool) -> Callable[..., Any]:
-    def waiting(self: Any, *args: Any, **kwargs: Any) -> Any:
+def _timed(original: Callable[..., Any], after: Callable[[Any, Any], None]) -> Callable[..., Any]:
+    """`original(iterator or loader)`, timed; `after(self, result)` looks at what it returned."""
+
+    def waiting(self: Any) -> Any:
         if not tally.start_ns:
             tally.started()
-        if tally.depth or not tally.on_training_thread():
-            return original(self, *args, **kwargs)
-        tally.depth += 1
-        mark = ranges.begin("perfkit::input_wait")
-        begun = time.perf_counter_ns()
+        if tally.depth or get_ident() != tally.thread:
+            return original(self)
+        tally.depth = 1
+        mark = ranges.begin("perfkit::input_wait") if ranges.state.recording else None
+        begun = perf_counter_ns()
         try:
-            result = original(self, *args, **kwargs)
+            result = original(self)
         finally:
-            tally.input_ns += time.perf_counter_ns() - begun
-            tally.depth -= 1
-            ranges.end(mark)
-        if is_fetch:
-            count(result)
+            tally.input_ns += perf_counter_ns() - begun
+            tally.depth = 0
+            if mark is not None:
+                ranges.end(mark)
+        try:
+            after(self, result)
+        except Exception as error:  # a failure of ours must not end the training
+            activation.warn(f"a batch was not counted: {error!r}")
         return result
 
     return waiting
 
 
 def _fetch(original: Callable[..., Any]) -> Callable[..., Any]:
-    return _timed(original, is_fetch=True)
+    timed = _timed(original, _count)
+
+    def fetch(self: Any) -> Any:
+        if not anchor.calls and get_ident() == tally.thread and torch.is_grad_enabled():
+            try:
+                anchor.fetch_begins()
+            except Exception as error:  # a failure of ours must not end the training
+                activation.warn(f"a step was not recorded: {error!r}")
+        return timed(self)
+
+    return fetch
 
 
 def _start_workers(original: Callable[..., Any]) -> Callable[..., Any]:
-    timed = _timed(original, is_fetch=False)
-
-    def start(self: Any) -> Any:
-        iterator = timed(self)
-        describe(self)
-        return iterator
-
-    return start
+    return _timed(original, _describe)
 
 
-def count(batch: Any) -> None:
+def _count(iterator: Any, batch: Any) -> None:
     """Note the batch that has just arrived; one fetched without gradients is for evaluation."""
-    try:
-        if not torch.is_grad_enabled():
-            tally.has_eval = True
-        else:
-            tally.batch_fetched(*size_of(batch))
-    except Exception as error:  # a failure of ours must not end the training
-        activation.warn(f"a batch was not counted: {error!r}")
+    if not torch.is_grad_enabled():
+        tally.has_eval = True
+        return
+    samples, tokens = size_of(batch)
+    tally.fetched_samples += samples
+    tally.fetched_tokens += tokens
 
 
-def size_of(batch: Any, depth: int = 0) -> tuple[int | None, int | None]:
-    """Samples and tokens in a batch, from its first tensor.
+def size_of(batch: Any, depth: int = 0) -> tuple[int, int]:
+    """Samples and tokens in a batch, from its first tensor; 0 where it does not show.
 
     Samples are the leading dimension. Tokens are the elements of a 2-D integer tensor, the form
-    in which language models are fed; None where the tensor is anything else.
+    in which language models are fed.
     """
-    if isinstance(batch, torch.Tensor):
-        if batch.dim() == 0:
-            return None, None
-        integer = not (batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool)
-        return batch.shape[0], batch.numel() if integer and batch.dim() == 2 else None
-    if depth < MAX_DEPTH:
-        values = batch.values() if hasattr(batch, "values") else batch
-        if isinstance(batch, (tuple, list)) or hasattr(batch, "values"):
-            for value in values:
-                size = size_of(value, depth + 1)
-                if size[0] is not None:
-                    return size
-    return None, None
+    if isinstance(batch, (tuple, list)):
+        values = batch
+    elif isinstance(batch, torch.Tensor):
+        dimensions = batch.dim()
+        if dimensions == 0:
+            return 0, 0
+        has_tokens = dimensions == 2 and batch.dtype in INTEGERS
+        return batch.size(0), batch.numel() if has_tokens else 0
+    elif hasattr(batch, "values"):
+        values = batch.values()
+    else:
+        return 0, 0
+    for value in values if depth < MAX_DEPTH else ():
+        size = size_of(value, depth + 1)
+        if size[0]:
+            return size
+    return 0, 0
 
 
-def describe(loader: Any) -> None:
+def _describe(loader: Any, iterator: Any) -> None:
     """Record the settings of the first loader that is iterated over for training."""
     rank = activation.this.rank
     if rank is None or "loader" in rank.facts.known or not torch.is_grad_enabled():
         return
     from . import facts
 
-    try:
-        rank.learn(loader=facts.loader_facts(loader))
-    except Exception as error:  # a failure of ours must not end the training
-        activation.warn(f"the loader was not described: {error!r}")
+    rank.learn(loader=facts.loader_facts(loader))
 
 
 def install() -> None:

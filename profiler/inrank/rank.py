@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from .tally import Tally, tally
 from .window import Window
 
 MAX_WARNINGS = 20
+LINE = b'{"k":"step","i":%d,"t0":%d,"t1":%d,"u1":%d,"in":%d,"ck":%d,"mb":%d,"ev":%d,"pr":%d'
 
 
 class Rank:
@@ -47,37 +49,32 @@ class Rank:
     def boundary(self, source: str) -> None:
         """End the running step here. The hot path: called once a step."""
         now, unix = time.perf_counter_ns(), time.time_ns()
-        t = tally
-        if t.eval_candidate:
-            t.has_eval = True
-        self.stream.write(self._line(t, now, unix))
+        self.stream.write(self._line(tally, now, unix))
         if self.step == 0:
             self._first_boundary(source)
-        if t.fetched:
-            t.commit_fetched()
-        t.begin(now)
+        tally.begin(now)
         self.step += 1
         if self.step >= self.window.next_step:
             self.window.at_boundary(unix)
 
     def _line(self, t: Tally, now: int, unix: int) -> bytes:
+        has_eval = t.has_eval or t.eval_candidate
         profiled = self.window.touched or self.window.others_profiler()
-        samples = t.samples + t.fetched_samples
-        line = (
-            f'{{"k":"step","i":{self.step},"t0":{t.start_ns or now},"t1":{now},"u1":{unix},'
-            f'"in":{t.input_ns},"ck":{t.checkpoint_ns},"mb":{t.backwards},"ev":{int(t.has_eval)},'
-            f'"pr":{int(profiled)}'
+        line = LINE % (
+            *(self.step, t.start_ns or now, now, unix, t.input_ns, t.checkpoint_ns, t.backwards),
+            *(has_eval, profiled),
         )
+        samples = t.samples + t.fetched_samples
         if samples:
-            line += f',"n":{samples}'
+            line += b',"n":%d' % samples
             tokens = t.tokens + t.fetched_tokens
             if tokens:
-                line += f',"tok":{tokens}'
+                line += b',"tok":%d' % tokens
         if t.gc:
-            line += f',"gc":{[list(span) for span in t.gc]}'
+            line += b',"gc":' + json.dumps(t.gc).encode()
         if t.compile:
-            line += f',"co":{[list(span) for span in t.compile]}'
-        return (line + "}\n").encode()
+            line += b',"co":' + json.dumps(t.compile).encode()
+        return line + b"}\n"
 
     def _first_boundary(self, source: str) -> None:
         self.source = source

@@ -9,17 +9,34 @@ from __future__ import annotations
 import threading
 import time
 
-Span = tuple[int, int]  # start and duration, nanoseconds of time.perf_counter_ns
-
 MIN_GC_NS = 50_000  # a shorter collection moves no step and would only lengthen the line
 
 
 class Tally:
-    """Counters of the running step."""
+    """Counters of the running step; spans are (start, duration) in time.perf_counter_ns."""
+
+    __slots__ = (
+        "backward_depth",
+        "backwards",
+        "checkpoint_ns",
+        "compile",
+        "depth",
+        "eval_candidate",
+        "fetched_samples",
+        "fetched_tokens",
+        "gc",
+        "has_eval",
+        "input_ns",
+        "mode_eval",
+        "samples",
+        "start_ns",
+        "switch_depth",
+        "thread",
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()  # the thread that trains
-        self.start_ns = 0  # 0: nothing of the first step has happened yet
         self.mode_eval = False  # the last module switched was switched to eval mode
         self.depth = 0  # input or checkpoint calls that are open on the training thread
         self.backward_depth = 0  # backward passes that are open
@@ -27,20 +44,15 @@ class Tally:
         self.begin(0)
 
     def begin(self, start_ns: int) -> None:
-        """Start a new step at `start_ns`."""
+        """Start a new step at `start_ns`; 0: nothing of the first step has happened yet."""
         self.start_ns = start_ns
-        self.input_ns = 0
-        self.checkpoint_ns = 0
-        self.backwards = 0
-        self.samples = 0
-        self.tokens = 0
-        self.fetched = 0  # batches fetched for training since the last backward pass
-        self.fetched_samples = 0
-        self.fetched_tokens = 0
+        self.input_ns = self.checkpoint_ns = self.backwards = 0
+        self.samples = self.tokens = 0
+        self.fetched_samples = self.fetched_tokens = 0  # since the last backward pass
         self.has_eval = False
         self.eval_candidate = False  # switched to eval mode; an own backward would acquit it
-        self.gc: list[Span] = []
-        self.compile: list[Span] = []
+        self.gc: list[tuple[int, int]] = []
+        self.compile: list[tuple[int, int]] = []
 
     def started(self) -> None:
         """A first fetch or forward: step 0 starts here."""
@@ -48,13 +60,10 @@ class Tally:
             self.thread = threading.get_ident()
             self.begin(time.perf_counter_ns())
 
-    def on_training_thread(self) -> bool:
-        """Whether the caller is the thread that trains."""
-        return threading.get_ident() == self.thread
-
     def backward_begins(self) -> None:
         """A backward pass: what was fetched before was for training."""
-        self.started()
+        if not self.start_ns:
+            self.started()
         if self.mode_eval:
             self.eval_candidate = False  # trains in eval mode, as frozen batch norm does
         elif self.eval_candidate:
@@ -66,13 +75,7 @@ class Tally:
         """Count the fetched batches as trained on."""
         self.samples += self.fetched_samples
         self.tokens += self.fetched_tokens
-        self.fetched = self.fetched_samples = self.fetched_tokens = 0
-
-    def batch_fetched(self, samples: int | None, tokens: int | None) -> None:
-        """A batch for training has arrived."""
-        self.fetched += 1
-        self.fetched_samples += samples or 0
-        self.fetched_tokens += tokens or 0
+        self.fetched_samples = self.fetched_tokens = 0
 
     def module_switched(self, training: bool) -> None:
         """The user called `.train()` or `.eval()` on a module."""

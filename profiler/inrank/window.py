@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.autograd.profiler import record_function
 
+from . import ranges
 from .facts import uses_cuda
 from .flight import FlightRecorder
 
@@ -101,6 +102,7 @@ class Window:
             profile, self._all_threads = make_profile(self.with_stack)
             start_quietly(profile)
             self.profile = profile
+            ranges.state.recording = True
             # A window opened after its first step began holds the steps from the next one on.
             self._first, self._last = max(first, step), last
             self._owner = threading.get_ident()
@@ -120,6 +122,7 @@ class Window:
         """Stop the profiler and write the trace of the steps up to `last`."""
         with self._undisturbed():
             profile, self.profile = self.profile, None
+            ranges.state.recording = False
             if profile is None:
                 return
             self._end_range()
