@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -44,27 +44,35 @@ def shown(path: Path) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[None]:
-    """Show on a terminal's stderr that work which takes over a second is going on."""
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal's stderr that work which takes over a second is going on.
+
+    Yields a function that changes the text.
+    """
+    line = [what]
+
+    def show(text: str) -> None:
+        line[0] = text
+
     if not sys.stderr.isatty():
-        yield
+        yield show
         return
     done = threading.Event()
-    shown = threading.Thread(target=_tick, args=(what, done), daemon=True)
-    shown.start()
+    ticker = threading.Thread(target=_tick, args=(line, done), daemon=True)
+    ticker.start()
     try:
-        yield
+        yield show
     finally:
         done.set()
-        shown.join()
+        ticker.join()
 
 
-def _tick(what: str, done: threading.Event) -> None:
+def _tick(line: list[str], done: threading.Event) -> None:
     """Rewrite one line every second until done, then clear it."""
     seconds = 0
     while not done.wait(QUIET_SECONDS):
         seconds += 1
-        sys.stderr.write(f"\r\x1b[Kperfkit: {what} ({seconds} s)")
+        sys.stderr.write(f"\r\x1b[Kperfkit: {line[0]} ({seconds} s)")
         sys.stderr.flush()
     if seconds:
         sys.stderr.write("\r\x1b[K")

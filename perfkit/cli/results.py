@@ -1,13 +1,12 @@
 """From a run to its derived files: read, analyse, decide where to write, write whole files."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from perfkit.analyzers import analysis as analysis_of
 from perfkit.analyzers.result import Analysis
@@ -53,8 +52,15 @@ def produce(paths: Sequence[Path], out: Path | None) -> Results:
 def analyse(run: Run) -> Analysis:
     """Analyse a run on every processor that this process may use."""
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
-    with console.progress(f"analysing {len(run.ranks)} rank{'s' * (len(run.ranks) != 1)}"):
-        return analysis_of.analyze(run, load, jobs=len(os.sched_getaffinity(0)))
+    total = len(run.ranks)
+    done = itertools.count(1)
+    with console.progress(f"analysing {total} rank{'s' * (total != 1)}") as show:
+        return analysis_of.analyze(
+            run,
+            load,
+            jobs=len(os.sched_getaffinity(0)),
+            on_rank=lambda _: show(f"analysing: {next(done)} of {total} ranks read"),
+        )
 
 
 def recall(path: Path) -> Analysis:
@@ -65,18 +71,14 @@ def recall(path: Path) -> Analysis:
     file = home(path) / ANALYSIS_FILE if path.is_dir() else path
     try:
         return analysis_of.decode(file.read_bytes())
-    except FileNotFoundError as error:
-        unusable = error.strerror
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
-        unusable = str(error)
-    if path.is_dir():
-        return analyse(run_folder.open_run([path]))
-    raise InputError(
-        f"{path} is neither a run folder nor an analysis.json: {unusable}",
-        hint="perfkit analyze reads traces",
-    )
+    except (OSError, InputError) as error:
+        if path.is_dir():
+            return analyse(run_folder.open_run([path]))
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"{path} is neither a run folder nor an analysis.json: {reason}",
+            hint="perfkit analyze reads traces",
+        ) from error
 
 
 def home(path: Path) -> Path:

@@ -39,8 +39,10 @@ CODE = """
 import time
 from perfkit.cli import console
 console.QUIET_SECONDS = 0.05
-with console.progress("thinking"):
-    time.sleep(0.4)
+with console.progress("thinking") as show:
+    time.sleep(0.2)
+    show("writing")
+    time.sleep(0.2)
 """
 
 
@@ -66,5 +68,5 @@ def test_progress_shows_on_a_terminal_and_is_cleared() -> None:
         os.close(ours)
         os.close(theirs)
     assert done.stdout == b""
-    assert "perfkit: thinking" in shown
+    assert shown.index("perfkit: thinking") < shown.index("perfkit: writing")
     assert shown.endswith("\r\x1b[K")
