@@ -24,7 +24,7 @@ def verdict_section(analysis: Analysis) -> Section:
     headline = Headline(
         label=verdict.label if verdict.label in _BADGES else "undetermined",
         badge=badge(verdict),
-        sentence=name(verdict.sentence, 1200),
+        sentence=show.sentence(name(verdict.sentence, 1200)),
         doubts=doubts(analysis),
         tiles=_tiles(analysis),
         would_change=would_change(analysis),
@@ -65,6 +65,11 @@ def doubts(analysis: Analysis) -> tuple[str, ...]:
     return tuple(found)
 
 
+def confidence(share: float | None) -> str:
+    """Return a bootstrap probability, which finitely many draws never show to be 100 %."""
+    return ">99.9%" if share is not None and share > 0.999 else units.percent(share)
+
+
 def would_change(analysis: Analysis) -> str:
     """Return what would make the verdict read otherwise."""
     verdict = analysis.verdict
@@ -100,7 +105,7 @@ def _tiles(analysis: Analysis) -> tuple[Fact, ...]:
     tiles.append(
         Fact(
             name="Confidence",
-            text=show.known(units.percent, verdict.confidence),
+            text=show.known(confidence, verdict.confidence),
             meaning="confidence",
             note=f"{show.plural(steps.analysed, 'step')} analysed",
         )

@@ -43,11 +43,11 @@ CLASSES: dict[str, Look] = {
     "checkpoint": Look("checkpoint", "#8ed081", "#9bdc8d"),
     "input_wait": Look("waiting for input", "#16a07a", "#2fbf96", hatched=True),
     "host_sync": Look("host waits for device", "#d08ab5", "#d795be", hatched=True),
-    "host_alloc": Look("device allocation", "#b98ad0", "#c49add"),
+    "host_alloc": Look("device allocation", "#a77bc2", "#b488d0"),
     "host_compile": Look("compilation", "#c9a0e0", "#cfaae6"),
     "host_gc": Look("garbage collection", "#e39aa8", "#eaa6b3"),
     "host_launch": Look("Python and launch", "#d9a3c6", "#dcaacb"),
-    "launch_latency": Look("launch latency", "#e7c3da", "#c9a9be"),
+    "launch_latency": Look("launch latency", "#b3a1cf", "#a898c6"),
     "idle_dependency": Look("idle, dependency", "#c3c8d0", "#9aa3b0", hatched=True),
     "other": Look("unexplained", "#d5d9df", "#aab2bd"),
 }

@@ -91,9 +91,7 @@ def _last_arriver(counts: dict[str, int]) -> Cell:
     rank, times = max(counts.items(), key=lambda item: item[1])
     total = sum(counts.values())
     every = ", ".join(f"rank {name(r, 20)}: {n}" for r, n in list(counts.items())[:64])
-    return Cell(
-        text=f"rank {name(rank, 20)} · {times} of {total}", value=times / total, hover=every
-    )
+    return Cell(text=f"rank {name(rank, 20)}, {times} of {total}", value=times / total, hover=every)
 
 
 def _straggler_table(analysis: Analysis) -> Table:

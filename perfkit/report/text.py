@@ -84,7 +84,7 @@ def _split_wide(line: str, room: int) -> list[str]:
 
 def _verdict(page: _Screen, analysis: Analysis) -> list[str]:
     verdict = analysis.verdict
-    sure = [units.percent(verdict.confidence) + " confident"] if verdict.confidence else []
+    sure = [overview.confidence(verdict.confidence) + " confident"] if verdict.confidence else []
     sure += ["tentative"] if verdict.tentative else []
     title = overview.badge(verdict)
     heading = f"perfkit: {title}" + (f" ({', '.join(sure)})" if sure else "")
@@ -92,7 +92,7 @@ def _verdict(page: _Screen, analysis: Analysis) -> list[str]:
     head, separator, rest = heading.partition(title)
     colour = palette.TERMINAL.get(verdict.label, ("", "1"))[1]
     lines = [page.strong(head) + page.paint(f"1;{colour}", separator) + page.strong(rest)]
-    lines += page.wrap(verdict.sentence, 4)
+    lines += page.wrap(show.sentence(verdict.sentence), 4)
     if verdict.label in ("undetermined", "mixed") or verdict.tentative:
         lines += page.wrap(" ".join(overview.doubts(analysis)[:1]), 2)
     return [line for line in lines if line]

@@ -73,10 +73,14 @@
       const places = new Map();
       for (const lane of lanes) {
         const box = lane.svg.getBoundingClientRect();
+        const last = new Map(); // a collective may have a waiting and a transferring mark
         for (let i = 0; i < lane.marks.length; i += FIELDS) {
           const end = lane.marks[i] + lane.marks[i + 1];
           const id = lane.marks[i + 5];
-          if (id < 0 || end < from || end > to) continue;
+          if (id >= 0) last.set(id, Math.max(end, last.get(id) ?? 0));
+        }
+        for (const [id, end] of last) {
+          if (end < from || end > to) continue;
           if (!places.has(id)) places.set(id, []);
           const x = ((end - from) / (to - from)) * box.width;
           const y = box.top - outer.top + view.scrollTop;

@@ -1,0 +1,187 @@
+"""Shows measured ceilings and a run's roofline in a terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from perfkit import units
+from perfkit.roofline.ceilings import Ceiling, Ceilings
+from perfkit.roofline.place import Point
+from perfkit.roofline.step import Pair, StepRoofline
+from perfkit.roofline.summary import RunRoofline, UsedCeiling
+
+TOP = 12
+UNCOSTED = 6
+
+_SHOWN = {
+    "matrix": "matrix products",
+    "vector": "vector arithmetic",
+    "copy": "memory copy",
+    "triad": "memory triad",
+    "launch": "one launch",
+    "h2d": "host to device",
+    "d2h": "device to host",
+    "storage_sequential": "storage, in order",
+    "storage_random": "storage, random",
+}
+
+
+def ceilings(found: Ceilings) -> str:
+    """Measured ceilings as a table with the way each was measured."""
+    machine = found.machine
+    title = f"Ceilings of {machine.device_name} ({machine.device_kind}, torch {machine.torch}"
+    title += f", {machine.threads} threads)" if machine.device_kind == "cpu" else ")"
+    rows = [(_name(entry), _value(entry), entry.method) for entry in found.ceilings]
+    for row in found.network:
+        name = f"{row.collective}, {row.ranks} ranks"
+        value = f"{units.bandwidth(row.bus_bytes_per_s / 1e9)} + {units.seconds(row.alpha_s)}"
+        rows.append((name, value, row.method))
+    warnings = [f"Warning: {text}" for text in found.warnings]
+    return "\n".join([title, *_table(rows), *warnings])
+
+
+def _name(entry: Ceiling) -> str:
+    return " ".join(filter(None, (_SHOWN.get(entry.quantity, entry.quantity), entry.precision)))
+
+
+def _value(entry: Ceiling | UsedCeiling) -> str:
+    if entry.unit == "s":
+        return units.seconds(entry.value)
+    if entry.unit == "bytes/s":
+        return units.bandwidth(entry.value / 1e9)
+    return units.flops(entry.value)
+
+
+def _table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines with the columns aligned, two blanks apart; the last column is left as it is."""
+    rows = list(rows)
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        + "  " + row[-1]
+        for row in rows
+    ]  # fmt: skip
+
+
+def run(found: RunRoofline, *, width: int) -> str:
+    """A run's roofline: ceilings, operators with most time above their roof, bounds of the step."""
+    parts = [
+        _head(found),
+        _section("Ceilings", _table(_used(found.ceilings))),
+        _section(
+            "Time above the roof, per step (mean over ranks)", _table(_points(found.points, width))
+        ),
+        _section("No cost known", _table(_uncosted(found))),
+        _section("The step against its bounds", _steps(found.ranks)),
+        _section("Network", _network(found)),
+        _section("Utilization", _table(_utilization(found))),
+        _section("Findings", [f"  {text}" for text in found.findings]),
+        _section("Cannot tell", _cannot_tell(found)),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return "\n".join([title, *lines]) if lines else ""
+
+
+def _head(found: RunRoofline) -> str:
+    device = found.device_name or found.device_kind.upper()
+    ranks = f"{len(found.analysed_ranks)} of {found.world_size} ranks"
+    share = units.percent(found.costed_share)
+    return f"Roofline of {ranks} on {device}: {share} of the operators' time has a known cost"
+
+
+def _used(entries: Iterable[UsedCeiling]) -> Iterable[tuple[str, str, str]]:
+    for entry in entries:
+        name = " ".join(filter(None, (entry.quantity, entry.precision)))
+        yield name, _value(entry), entry.source
+
+
+def _points(points: Sequence[Point], width: int) -> Iterable[tuple[str, ...]]:
+    placed = [point for point in points if point.bound_s is not None]
+    if placed:
+        yield "above", "time", "of roof", "bound by", "achieved", "calls", "operator"
+    room = max(width - 66, 24)
+    for point in placed[:TOP]:
+        operator = f"{point.name.removeprefix('aten::')} {point.dims}"
+        if point.recomputed:
+            operator = f"(again) {operator}"
+        yield (
+            units.seconds(point.above_roof_s),
+            units.seconds(point.time_s),
+            units.percent(point.attained),
+            f"{point.limit}{', cached' if point.cache_resident else ''}",
+            _achieved(point),
+            units.number(point.calls),
+            operator if len(operator) <= room else operator[: room - 3] + "...",
+        )
+
+
+def _achieved(point: Point) -> str:
+    if point.limit in ("tensor", "vector"):
+        return units.flops(point.achieved_flop_per_s)
+    return units.bandwidth(point.achieved_bytes_per_s / 1e9)
+
+
+def _uncosted(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
+    total = sum(point.time_s for point in found.points)
+    steps = max(len(found.ranks), 1)
+    share = found.costed_share or 0.0
+    whole = total / share if share else 0.0
+    all_ns = sum(entry.time_ns for entry in found.uncosted)
+    for entry in found.uncosted[:UNCOSTED]:
+        part = entry.time_ns / all_ns * (1 - share) if all_ns and whole and steps else None
+        yield units.percent(part), entry.name[:60], entry.why
+
+
+def _steps(ranks: Sequence[StepRoofline]) -> list[str]:
+    lines = []
+    for step in ranks[:8]:
+        lines.append(f"  rank {step.rank}: measured {units.seconds(step.step_s)} a step")
+        lines += [_pair(pair) for pair in (step.ceilings, step.measured)]
+    if len(ranks) > 8:
+        lines.append(f"  and {len(ranks) - 8} more ranks")
+    return lines
+
+
+def _pair(pair: Pair) -> str:
+    text = f"    from {pair.compute_from}: at least {units.seconds(pair.lowest_s)}"
+    if pair.highest_s is None:
+        return text + ", no network ceiling"
+    text += f", without overlap {units.seconds(pair.highest_s)}"
+    if pair.overlap is not None:
+        quality, raw = pair.overlap.clipped, pair.overlap.raw
+        shown = f" (raw {raw:.2f})" if abs(raw - quality) > 0.005 else ""
+        text += f"; overlap quality {quality:.2f}{shown}"
+    return text
+
+
+def _network(found: RunRoofline) -> list[str]:
+    lines = []
+    for row in found.network:
+        text = f"  {row.level}: {units.number(row.intensity)} FLOP per bus byte"
+        if row.ridge is not None and row.work_factor is not None:
+            side = "below" if row.work_factor > 1 else "past"
+            text += f", {side} the ridge at {units.number(row.ridge)}"
+            text += f": {units.ratio(row.work_factor)} the work per rank would reach it"
+        lines.append(text)
+        if row.critical_tokens is not None and row.tokens is not None:
+            lines.append(
+                f"    {units.count(row.tokens)} tokens a rank and step; "
+                f"critical: {units.count(row.critical_tokens)}"
+            )
+        lines.append(
+            f"    twice the ranks: {units.ratio(row.doubled_ranks_factor)} the bytes per rank, "
+            f"at most {units.ratio(row.limit_factor)} with any number"
+        )
+    return lines
+
+
+def _utilization(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
+    for entry in found.utilization:
+        yield units.percent(entry.share), entry.convention, f"{entry.counts}; {entry.peak_source}"
+
+
+def _cannot_tell(found: RunRoofline) -> list[str]:
+    return [f"  {entry.claim}: {entry.why}. {entry.remedy}" for entry in found.cannot_tell]
