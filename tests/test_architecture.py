@@ -1,8 +1,10 @@
 """What must not grow: import directions, cycles, file sizes, what in-rank code may import."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +98,27 @@ def test_modules_go_by_their_names_under_perfkit(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {module.partition(".")[0] for module, level in imports(tree) if level == 0}
     assert not found & bare
+
+
+IMPORT_NAMES = {"nvidia-ml-py": "pynvml"}
+NOT_IMPORTED = {
+    "py-spy",  # a program
+    "rich",  # Typer shows help with it
+}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    names = {re.split(r"[<>=\[ ]", line)[0] for line in settings["project"]["dependencies"]}
+    declared = {IMPORT_NAMES.get(name, name) for name in names - NOT_IMPORTED}
+    found = {
+        module.partition(".")[0]
+        for path in sources("perfkit", "profiler", "analyzers", "roofline", "recipes")
+        for module, level in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if level == 0 and path not in IN_RANK
+    }
+    own = {"perfkit", "torch"}  # torch is the training's
+    assert found - sys.stdlib_module_names - own == declared
 
 
 def imported_by(code: str) -> set[str]:

@@ -15,6 +15,8 @@ COMMANDS = (
     ("profile", "Run a training, capture every rank, and say what bounds a step."),
     ("analyze", "Say what bounds a step, from a run folder or from any Kineto traces."),
     ("report", "Write the HTML report of an analysed run."),
+    ("ceilings", "Measure what this machine can do at most."),
+    ("roofline", "Say how near every operator of a run comes to what the machine can do."),
     ("schema", "Print the JSON Schema of analysis.json."),
     ("doctor", "Check what this machine lets perfkit see, and how to see more."),
 )

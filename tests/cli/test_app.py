@@ -15,6 +15,8 @@ OPTIONS = {
     },
     "analyze": {"--out", "--json"},
     "report": {"--out"},
+    "ceilings": {"--ranks", "--quick", "--out", "--json"},
+    "roofline": {"--ceilings", "--json"},
     "schema": set(),
     "doctor": {"--json"},
 }
