@@ -5,8 +5,9 @@ survey of each is kept, so memory is bounded by the ranks in flight. The same ru
 bytes: the bootstrap's seed comes from the run's id and nothing asks for the time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -56,9 +57,11 @@ def analyze(
         raise InputError("the run holds no rank", hint="did the training start?")
     surveys, failures = _survey(run, load, jobs, on_rank)
     lines = {record.rank: record.lines for record in run.ranks}
-    if not surveys and not any(len(own.index) for own in lines.values()):
+    stepped = any(len(own.windows.step) for own in surveys.values())
+    if not stepped and not any(len(own.index) for own in lines.values()):
         _raise_nothing(failures)
-    run = _with_issues(run, failures)
+    run = _with_issues(run, [*_unreadable(failures), *_without_steps(surveys)])
+    surveys = {rank: own for rank, own in surveys.items() if len(own.windows.step)}
     joined = join_ranks(surveys, run.world_size)
     captured = tuple(record.rank for record in run.ranks)
     slowest = _slowest_window_ms(joined)
@@ -94,7 +97,7 @@ def analyze(
 
 def encode(analysis: Analysis) -> bytes:
     """Write an analysis as JSON; equal analyses give equal bytes."""
-    return msgspec.json.format(msgspec.json.encode(analysis), indent=1) + b"\n"
+    return msgspec.json.encode(analysis) + b"\n"
 
 
 def decode(data: bytes) -> Analysis:
@@ -145,24 +148,31 @@ def _raise_nothing(failures: Mapping[int, PerfkitError]) -> None:
     for error in failures.values():
         raise error
     raise InputError(
-        "no rank recorded a step or a trace",
+        "no rank recorded a whole step",
         hint="the training must reach its first optimizer step, or call perfkit.step()",
     )
 
 
-def _with_issues(run: Run, failures: Mapping[int, PerfkitError]) -> Run:
-    issues = tuple(
-        Issue(code="TRACE_UNREADABLE", severity="warning", message=str(error), ranks=(rank,))
-        for rank, error in failures.items()
-    )
-    return Run(
-        run_id=run.run_id,
-        path=run.path,
-        ranks=run.ranks,
-        nodes=run.nodes,
-        attempts=run.attempts,
-        issues=run.issues + issues,
-    )
+def _unreadable(failures: Mapping[int, PerfkitError]) -> Iterator[Issue]:
+    for rank, error in failures.items():
+        yield Issue(code="TRACE_UNREADABLE", severity="warning", message=str(error), ranks=(rank,))
+
+
+def _without_steps(surveys: Mapping[int, RankSurvey]) -> Iterator[Issue]:
+    """Report ranks that cannot be part of the budget, with what their trace said of itself."""
+    for rank, survey in surveys.items():
+        if not len(survey.windows.step):
+            yield from (replace(issue, ranks=issue.ranks or (rank,)) for issue in survey.issues)
+            yield Issue(
+                code="NO_WHOLE_STEP",
+                severity="warning",
+                message="the trace holds no step from start to end: the rank is not in the budget",
+                ranks=(rank,),
+            )
+
+
+def _with_issues(run: Run, issues: Sequence[Issue]) -> Run:
+    return replace(run, issues=run.issues + tuple(issues))
 
 
 def _slowest_window_ms(joined: Joined) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -42,11 +42,12 @@ class Calls:
     size_bytes: I64
     source: I64
     target: I64
-    stream: I64  # ordinal of the stream among the rank's communicating streams
+    stream: I64  # ordinal of the stream among the rank's communicating streams; 0 on the host
     group: tuple[Group | None, ...]
     op: tuple[str, ...]
     dtype: tuple[str, ...]
     on_device: bool
+    one_group: bool  # the rank is in one group of several ranks at most, as far as is known
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -82,7 +83,7 @@ def collect_calls(trace: RankTrace) -> Calls:
         size_bytes=column(facts.size_bytes),
         source=column(facts.source_rank),
         target=column(facts.target_rank),
-        stream=np.unique(events.thread[rows], return_inverse=True)[1].astype(np.int64),
+        stream=_streams(events.thread[rows]) if on_device else np.zeros(len(rows), dtype=np.int64),
         group=tuple(groups[g] if g >= 0 else None for g in group_row.tolist()),
         op=tuple(
             facts.op[f] if f >= 0 else _op_of(trace, int(row))
@@ -90,7 +91,12 @@ def collect_calls(trace: RankTrace) -> Calls:
         ),
         dtype=tuple(facts.dtype[f] if f >= 0 else "" for f in fact.tolist()),
         on_device=on_device,
+        one_group=len({g.ranks for g in groups if len(g.ranks) != 1}) <= 1,
     )
+
+
+def _streams(stream: I64) -> I64:
+    return np.unique(stream, return_inverse=True)[1].astype(np.int64)
 
 
 def _op_of(trace: RankTrace, row: int) -> str:

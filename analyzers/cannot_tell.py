@@ -35,7 +35,7 @@ def cannot_tell(evidence: Evidence) -> Iterator[CannotTell]:
     if not evidence.surveys:
         yield CannotTell(
             claim="where the time of a step goes",
-            why="no rank has a trace",
+            why="no rank has a trace of a whole step",
             remedy="rerun with a window that the run reaches: perfkit profile --window 5:14 -- CMD",
         )
         return

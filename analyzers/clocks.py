@@ -87,13 +87,13 @@ def _spread_within(
     instances: Sequence[Instance],
     domain: str,
 ) -> int | None:
-    """Return the median deviation of ends on one clock: what alignment cannot do better than."""
+    """Return the median distance of first and last end on one clock, where offsets are 0."""
     spread: list[int] = []
     for instance in instances:
         rows = [(r, row) for r, row in instance.members if domains[r] == domain]
         if instance.op in SYMMETRIC and len(rows) > 1:
             ends = np.array([calls[r].end_ns[row] for r, row in rows], dtype=np.int64)
-            spread += np.abs(ends - _middle(ends)).tolist()
+            spread.append(int(ends.max() - ends.min()))
     return _middle(np.array(spread, dtype=np.int64)) if spread else None
 
 

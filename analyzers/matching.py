@@ -116,12 +116,19 @@ def _match_by_order(
     for rank, rows in rest.items():
         table = calls[rank]
         for row in rows:
-            if table.step[row] != NONE and table.op[row] not in {"", "peer_copy"}:
+            if _has_a_place(table, row):
                 lanes[_lane(table, row)][rank].append(row)
     for lane in lanes.values():
         if len(lane) > 1:
             for members in _in_order(calls, lane):
                 _accept(members, calls, complete, BY_ORDER, found)
+
+
+def _has_a_place(table: Calls, row: int) -> bool:
+    """Tell whether order can identify a call: not if any of several groups may have issued it."""
+    if table.step[row] == NONE or table.op[row] in {"", "peer_copy"}:
+        return False
+    return table.group[row] is not None or table.one_group
 
 
 def _lane(table: Calls, row: int) -> Hashable:

@@ -14,8 +14,6 @@ from perfkit.trace.model import Issue
 
 DILATION_LIMIT = 0.05
 """Above this slow-down by the profiler, host time is an upper bound (models.md 1.8)."""
-UNLINKED_LIMIT = 0.05
-EARLY_LIMIT = 0.05
 UNMATCHED_LIMIT = 0.05
 
 
@@ -60,13 +58,13 @@ def _derived(evidence: Evidence) -> Iterator[QualityIssue]:
     yield from _of_ranks(evidence)
     yield from _of_steps(evidence)
     yield from _of_matching(evidence)
-    yield from _of_links(evidence)
     yield from _of_the_host(evidence)
 
 
 def _of_ranks(evidence: Evidence) -> Iterator[QualityIssue]:
     missing, untraced = evidence.missing_ranks, evidence.untraced_ranks
-    if missing:
+    said = {issue.code for issue in evidence.run.issues}
+    if missing and "RANKS_MISSING" not in said:
         yield QualityIssue(
             code="RANKS_MISSING",
             severity="warning",
@@ -74,7 +72,7 @@ def _of_ranks(evidence: Evidence) -> Iterator[QualityIssue]:
             "their part in waits and who was late cannot be told",
             ranks=missing,
         )
-    if untraced:
+    if untraced and not said & {"TRACES_MISSING", "NO_WHOLE_STEP", "TRACE_UNREADABLE"}:
         yield QualityIssue(
             code="TRACES_MISSING",
             severity="warning",
@@ -169,33 +167,6 @@ def _of_matching(evidence: Evidence) -> Iterator[QualityIssue]:
                 message=f"no collective shows the clock offset of {clock.domain}: its lanes in "
                 "the timeline are not aligned (the budget and blame need no clocks)",
             )
-
-
-def _of_links(evidence: Evidence) -> Iterator[QualityIssue]:
-    unlinked = {}
-    early = {}
-    for rank, survey in evidence.surveys.items():
-        counts = survey.counts
-        if counts.unlinked > UNLINKED_LIMIT * max(counts.device_work, 1):
-            unlinked[rank] = counts.unlinked / counts.device_work
-        if counts.early > EARLY_LIMIT * max(counts.device_work, 1):
-            early[rank] = counts.early / counts.device_work
-    if unlinked:
-        yield QualityIssue(
-            code="LAUNCHES_MISSING",
-            severity="info",
-            message=f"up to {max(unlinked.values()):.0%} of device work has no launch call in the "
-            "trace (launched before the window, or inside a graph): it belongs to no step",
-            ranks=tuple(unlinked),
-        )
-    if early:
-        yield QualityIssue(
-            code="DEVICE_CLOCK_EARLY",
-            severity="info",
-            message=f"up to {max(early.values()):.0%} of device work starts before its launch call "
-            "by the trace's clocks: launch latency is a lower bound",
-            ranks=tuple(early),
-        )
 
 
 def _of_the_host(evidence: Evidence) -> Iterator[QualityIssue]:

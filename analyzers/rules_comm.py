@@ -112,7 +112,8 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
         severity = STRAGGLER.severity(straggler.excess_ms / window if window else 0.0)
         if severity is None:
             continue
-        caused = sum(b.ms for b in evidence.blame if b.rank == straggler.rank)
+        cause = (straggler.rank, straggler.class_)
+        caused = sum(b.ms for b in evidence.blame if (b.rank, b.class_) == cause)
         ranks = len(evidence.surveys)
         delay = caused * ranks / (ranks - 1)  # mean wait of the others: what all ranks lose
         yield finding(
@@ -121,7 +122,7 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
             f"Rank {straggler.rank} is late because of its {_CAUSES[straggler.class_]}",
             evidence=f"{milliseconds(straggler.excess_ms)} per step more than the median rank; "
             f"last in {percent(straggler.share_of_steps)} of the steps; the others wait "
-            f"{milliseconds(delay)} per step for it",
+            f"{milliseconds(delay)} per step because of it",
             ranks=(straggler.rank,),
             share=delay / window if window else None,
             next_step=_ADVICE.get(straggler.class_, _ADVICE["host_launch"]),

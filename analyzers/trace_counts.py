@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perfkit.analyzers.windows import Windows, is_device_work
+from perfkit.analyzers.windows import Windows
 from perfkit.trace.intervals import Intervals, intersect, total_ns, union
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
 from perfkit.trace.model import NONE, Bool, RankTrace
@@ -34,9 +34,6 @@ class TraceCounts:
     commonest_sync: str
     blocking_reads: int  # .item() and the like
     profiler_overhead_ns: int
-    device_work: int  # device activities in the whole file
-    unlinked: int  # of these, without a launch call in the file
-    early: int  # of these, starting before their launch call
     busy_threads: float  # mean number of host threads inside recorded work, CPU runs only
 
 
@@ -52,10 +49,8 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
     syncs = in_step & (events.kind == Kind.SYNC)
     names = Counter(events.names[i] for i in events.name[syncs].tolist())
     reads = _named(trace, in_step & (events.kind == Kind.OP), lambda n: n == _BLOCKING_READ)
-    work = is_device_work(events)
-    launch = events.launch
-    linked = work & (launch != NONE)
-    call = np.where(linked, launch, 0)
+    linked = events.launch != NONE
+    call = np.where(linked, events.launch, 0)
     return TraceCounts(
         steps=len(windows.step),
         kernels=int(kernels.sum()),
@@ -74,9 +69,6 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
         profiler_overhead_ns=int(
             total_ns(_within(trace, events.kind == Kind.OVERHEAD, windows.intervals))
         ),
-        device_work=int(work.sum()),
-        unlinked=int((work & ~linked).sum()),
-        early=int((linked & (events.start_ns < events.start_ns[call])).sum()),
         busy_threads=_busy_threads(trace, windows),
     )
 
