@@ -165,19 +165,40 @@ class Roofs:
         return self._measured("matrix", precision) or self._published_matrix(precision)
 
     def vector(self) -> Roof | None:
-        """Peak of fp32 vector arithmetic in FLOP/s."""
+        """Peak of fp32 arithmetic outside the matrix units in FLOP/s.
+
+        A CPU has no matrix units apart: its fp32 products run on the vector units, so they measure
+        this ceiling too.
+        """
         measured = self._measured("vector", "fp32")
+        if measured is None and self.measured and self.measured.machine.device_kind == "cpu":
+            measured = self._measured("matrix", "fp32")
         if measured or self.published is None:
             return measured
         return self._publish(self.published.vector_fp32_flop_per_s)
 
-    def memory(self, working_set_bytes: int | None = None) -> Roof | None:
-        """Bandwidth of memory in bytes/s; given a working set that fits the cache, of that cache."""
-        swept = self._cached(working_set_bytes) if working_set_bytes else None
-        main = self._measured("copy")
-        if main is None and self.published is not None:
-            main = self._publish(self.published.memory_bytes_per_s)
-        return max(filter(None, (swept, main)), key=lambda roof: roof.value, default=None)
+    def memory(self) -> Roof | None:
+        """Bandwidth of main (device) memory in bytes/s."""
+        measured = self._measured("copy")
+        if measured or self.published is None:
+            return measured
+        return self._publish(self.published.memory_bytes_per_s)
+
+    def cached(self, working_set_bytes: int) -> Roof | None:
+        """Bandwidth when so much data lies in the last-level cache; None if it does not fit."""
+        points = self.measured.copy_by_working_set if self.measured else ()
+        cache = self.last_level_cache_bytes
+        if cache is None or working_set_bytes > cache:
+            return None
+        # Nothing that fits is slower than a larger set that fits: the fastest such set bounds it.
+        holding = [p for p in points if working_set_bytes <= p.working_set_bytes <= cache]
+        if not holding:
+            return None
+        point = max(holding, key=lambda p: p.bytes_per_s)
+        size = point.working_set_bytes
+        return Roof(
+            value=point.bytes_per_s, source=f"measured: copy over a working set of {size} bytes"
+        )
 
     def launch(self) -> Roof | None:
         """Least time between two launches in seconds."""
@@ -208,8 +229,14 @@ class Roofs:
 
     @property
     def last_level_cache_bytes(self) -> int | None:
-        """Size of the last-level cache, where ceilings were measured."""
-        return self.measured.machine.last_level_cache_bytes if self.measured else None
+        """Size of the last-level cache, measured or published."""
+        if self.measured and self.measured.machine.last_level_cache_bytes:
+            return self.measured.machine.last_level_cache_bytes
+        return self.published.last_level_cache_bytes if self.published else None
+
+    def fits_cache(self, working_set_bytes: int) -> bool:
+        """Whether so much data fits the last-level cache, as far as its size is known."""
+        return working_set_bytes <= (self.last_level_cache_bytes or 0)
 
     def _measured(self, quantity: str, precision: str = "") -> Roof | None:
         found = self.measured.get(quantity, precision) if self.measured else None
@@ -225,21 +252,6 @@ class Roofs:
         assert self.published is not None
         source = f"published: {self.published.name} ({self.published.source})"
         return Roof(value=value, source=source)
-
-    def _cached(self, working_set_bytes: int) -> Roof | None:
-        points = self.measured.copy_by_working_set if self.measured else ()
-        cache = self.last_level_cache_bytes
-        if not points or cache is None or working_set_bytes > cache:
-            return None
-        # The smallest swept set that holds this one: bandwidth falls as sets grow.
-        holding = [p for p in points if p.working_set_bytes >= working_set_bytes]
-        if not holding:
-            return None
-        point = min(holding, key=lambda p: p.working_set_bytes)
-        return Roof(
-            value=point.bytes_per_s,
-            source=f"measured: copy over a working set of {point.working_set_bytes} bytes",
-        )
 
 
 def _first(rows: Sequence[NetworkCeiling], collective: str) -> NetworkCeiling | None:

@@ -19,6 +19,7 @@ class Hardware:
     matrix_flop_per_s: Mapping[str, float]  # by precision
     vector_fp32_flop_per_s: float
     memory_bytes_per_s: float
+    last_level_cache_bytes: int
     link_bytes_per_s: float | None  # to other devices of its node
     pcie_bytes_per_s: float | None
     source: str
@@ -85,6 +86,7 @@ def _entry(row: Mapping[str, Any]) -> _Entry:
         matrix_flop_per_s={kind: value * 1e12 for kind, value in row["matrix"].items()},
         vector_fp32_flop_per_s=row["vector_fp32"] * 1e12,
         memory_bytes_per_s=row["memory"] * 1e9,
+        last_level_cache_bytes=row["cache_mib"] << 20,
         link_bytes_per_s=row["link"] * 1e9 if "link" in row else None,
         pcie_bytes_per_s=row["pcie"] * 1e9 if "pcie" in row else None,
         source=row["source"],

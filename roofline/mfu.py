@@ -12,7 +12,9 @@ class Convention(StrEnum):
 
     PALM = "palm"  # 6N + 12 L H Q T: every parameter, full (not causal) attention
     MEGATRON = "megatron-causal"  # matrix products only, causal attention at half
-    EXECUTED = "executed"  # what the operators of the capture carried out, recomputation included
+    SIX_N = "6N"  # every parameter, attention left out: where the architecture is not recorded
+    OPERATORS = "operators"  # the model's matrix products as captured, recomputation left out
+    EXECUTED = "executed"  # matrix products as captured, recomputation included (HFU)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from perfkit.cli import console
+from perfkit.errors import UsageError
 
 DEFAULT_FILE = Path("ceilings.json")
 
@@ -43,7 +45,7 @@ def command(
     from perfkit.roofline import ceilings
 
     rank = int(os.environ.get("RANK", "0")) if _under_launcher() else 0
-    results.make_writable_file(out)
+    _check_writable(out)
     sweeps = _collectives(ranks, quick=quick)
     if rank != 0:
         return
@@ -75,6 +77,17 @@ def _collectives(ranks: int | None, *, quick: bool) -> dict[str, Any] | None:
         return None
     with console.progress(f"measuring collectives between {ranks} processes"):
         return children.measure_collectives(ranks, quick=quick)
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse before minutes of measuring a file that cannot be written after them."""
+    try:
+        with tempfile.TemporaryFile(dir=out.absolute().parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {out}: {error.strerror}", hint="name another place with --out FILE"
+        ) from None
 
 
 def _scratch(out: Path) -> Path:

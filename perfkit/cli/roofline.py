@@ -62,7 +62,7 @@ def command(
         sys.stdout.buffer.write(content + b"\n")
         return
     print(roofline_text.run(found, width=console.width(sys.stdout)))
-    print(f"\nPlots: {results.shown(page)}")
+    print(f"\nPlots: {console.shown(page)}")
     console.suggest(
         f"perfkit analyze {run}" if measured else "perfkit ceilings, on the machine of the run"
     )

@@ -99,7 +99,7 @@ def _used(entries: Iterable[UsedCeiling]) -> Iterable[tuple[str, str, str]]:
 
 
 def _points(points: Sequence[Point], width: int) -> Iterable[tuple[str, ...]]:
-    placed = [point for point in points if point.bound_s is not None]
+    placed = [point for point in points if point.bound_s is not None] or list(points)
     if placed:
         yield "above", "time", "of roof", "bound by", "achieved", "calls", "operator"
     room = max(width - 66, 24)
@@ -111,7 +111,7 @@ def _points(points: Sequence[Point], width: int) -> Iterable[tuple[str, ...]]:
             units.seconds(point.above_roof_s),
             units.seconds(point.time_s),
             units.percent(point.attained),
-            f"{point.limit}{', cached' if point.cache_resident else ''}",
+            f"{point.limit or '-'}{', cached' if point.cache_resident else ''}",
             _achieved(point),
             units.number(point.calls),
             operator if len(operator) <= room else operator[: room - 3] + "...",
@@ -125,21 +125,17 @@ def _achieved(point: Point) -> str:
 
 
 def _uncosted(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
-    total = sum(point.time_s for point in found.points)
-    steps = max(len(found.ranks), 1)
     share = found.costed_share or 0.0
-    whole = total / share if share else 0.0
     all_ns = sum(entry.time_ns for entry in found.uncosted)
     for entry in found.uncosted[:UNCOSTED]:
-        part = entry.time_ns / all_ns * (1 - share) if all_ns and whole and steps else None
-        yield units.percent(part), entry.name[:60], entry.why
+        yield units.percent(entry.time_ns / all_ns * (1 - share)), entry.name[:60], entry.why
 
 
 def _steps(ranks: Sequence[StepRoofline]) -> list[str]:
     lines = []
     for step in ranks[:8]:
         lines.append(f"  rank {step.rank}: measured {units.seconds(step.step_s)} a step")
-        lines += [_pair(pair) for pair in (step.ceilings, step.measured)]
+        lines += [_pair(pair) for pair in (step.ceilings, step.measured) if pair.lowest_s]
     if len(ranks) > 8:
         lines.append(f"  and {len(ranks) - 8} more ranks")
     return lines

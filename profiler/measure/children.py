@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from perfkit.errors import SetupError
+from perfkit.errors import InputError
 
 Progress = Callable[[str, float], None]
 MODULE = "perfkit.profiler.measure"
@@ -22,7 +22,7 @@ def measure_machine(
     """Ceilings of device, memory, host links and storage, as ceilings.json holds them.
 
     folder: where the scratch file for storage is written. progress: called with each quantity and
-    its value as it becomes known. Raises SetupError if the child fails.
+    its value as it becomes known. Raises InputError if the child fails.
     """
     command = [sys.executable, "-m", f"{MODULE}.machine", "--folder", str(folder)]
     with subprocess.Popen(
@@ -56,7 +56,7 @@ def measure_collectives(ranks: int, *, quick: bool) -> dict[str, Any]:
     """Collectives by size over that many processes on this machine.
 
     Returns {backend, ranks, nodes, sweeps: [{collective, points: [{bytes, seconds}]}]}. Raises
-    SetupError if a rank fails.
+    InputError if a rank fails.
     """
     port = _free_port()
     children = [_start_rank(_environment(rank, ranks, port), quick=quick) for rank in range(ranks)]
@@ -132,7 +132,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _failed(what: str, status: int, said: list[str]) -> SetupError:
+def _failed(what: str, status: int, said: list[str]) -> InputError:
     last = next((line for line in reversed(said) if line.strip()), f"exit status {status}")
     hint = "perfkit ceilings needs torch in this Python environment"
-    return SetupError(f"measuring {what} failed: {last}", hint=hint)
+    return InputError(f"measuring {what} failed: {last}", hint=hint)

@@ -19,11 +19,12 @@ from perfkit.profiler.measure import compute, memory, storage
 from perfkit.profiler.measure.timing import CudaDevice, Device, Effort, HostDevice
 
 MOVED = 0.05
+IDLE_LOAD = 0.7  # of one core, over the last minute
 
 
 def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
     """Everything that one process can measure, as the content of ceilings.json."""
-    effort = Effort.of(quick=quick)
+    effort, busy = Effort.of(quick=quick), _busy_cores()
     device: Device = CudaDevice() if torch.cuda.is_available() else HostDevice()
     facts = _machine(device.torch_device)
     cache = facts["last_level_cache_bytes"] or 64 << 20
@@ -46,7 +47,7 @@ def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
         "quick": quick,
         "ceilings": entries,
         "copy_by_working_set": memory.copy_by_working_set(device, sweep_effort, 4 * cache),
-        "warnings": _moved_clocks(entries),
+        "warnings": busy + _moved_clocks(entries),
     }
 
 
@@ -93,6 +94,14 @@ def _host_cache_bytes() -> int | None:
         unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1:], 1)
         sizes[level] = int(size.rstrip("KM")) * unit
     return sizes[max(sizes)] if sizes else None
+
+
+def _busy_cores() -> list[str]:
+    """A warning if other programs were running when measuring began: ceilings come out too low."""
+    load = os.getloadavg()[0]
+    if load < IDLE_LOAD:
+        return []
+    return [f"the machine was not idle: {load:.1f} programs were running before measuring began"]
 
 
 def _moved_clocks(entries: list[dict[str, Any]]) -> list[str]:
