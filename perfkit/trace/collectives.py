@@ -79,7 +79,7 @@ def read_collectives(
         said = _metadata(event, events, source_row, metadata)
         if said is not None:
             _add_described(rows, event, said, groups)
-        elif events.kind[event] == Kind.COMM_HOST:
+        elif int(events.kind[event]) == int(Kind.COMM_HOST):
             _add_host(rows, event, events)
         else:
             _add_kernel(rows, event, events)
@@ -138,7 +138,7 @@ def _add_kernel(rows: _Rows, event: int, events: Events) -> None:
     op = collective_op(events.names[events.name[event]])
     issuer = int(events.op[event])
     said = ""
-    if issuer != NONE and events.kind[issuer] == Kind.COMM_CALL:
+    if issuer != NONE and int(events.kind[issuer]) == int(Kind.COMM_CALL):
         said = collective_op(events.names[events.name[issuer]])
     if said and (op == "" or (op == SEND_RECV and said in BY_SEND_RECV)):
         op = said

@@ -171,9 +171,10 @@ def _recorders(table: Table) -> frozenset[str]:
 
 
 def _memory(extras: Extras, base_ns: int) -> MemorySamples | None:
-    if not extras.memory:
+    rows = np.concatenate(extras.memory) if extras.memory else np.zeros((0, 4), np.int64)
+    if not len(rows):
         return None
-    rows = np.array(sorted(extras.memory), np.int64)
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
     return MemorySamples(
         at_ns=rows[:, 0] + base_ns,
         device=rows[:, 1].astype(np.int16),

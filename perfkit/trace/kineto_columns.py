@@ -65,7 +65,7 @@ class Extras:
     """What the columns do not hold: few of each in a file."""
 
     collectives: dict[int, Arguments] = field(default_factory=dict)  # by row of Columns
-    memory: list[tuple[int, int, int, int]] = field(default_factory=list)  # at, device, sum, pool
+    memory: list[I64] = field(default_factory=list)  # (k, 4): at, device, allocated, reserved
     thread_names: dict[int, str] = field(default_factory=dict)
     bad_times: int = 0  # events whose time stamp or duration is no number
     phases: set[str] = field(default_factory=set)
@@ -123,10 +123,10 @@ class ColumnBuilder:
         collect("sequence", integers(map(_SEQUENCE, args), count))
         collect("forward", integers(map(_FORWARD, args), count) > 0)
         collect("shape", self._shapes_of(args))
-        collect("finished", np.fromiter((a.finished is not False for a in args), np.bool_, count))
-        for row, arguments in enumerate(args):
-            if arguments.collective:
-                self.extras.collectives[self._rows + row] = arguments
+        collect("finished", np.fromiter(map(_FINISHED, args), np.bool_, count))
+        for row, said in enumerate(map(_COLLECTIVE, args)):
+            if said:
+                self.extras.collectives[self._rows + row] = _light(args[row])
         self._rows += count
 
     def _collect(self, column: str, values: NDArray[Any]) -> None:
@@ -143,18 +143,20 @@ class ColumnBuilder:
 
     def _add_others(self, events: Iterable[AnyEvent]) -> None:
         extras = self.extras
+        instants: list[AnyEvent] = []
         for event in events:
-            if event.ph == "X" or event.ph in "sft":
+            phase = event.ph
+            if phase in "Xsft":  # flows repeat what correlation ids say
                 continue
-            arguments = event.args
-            if event.ph == "i" and event.name == "[memory]" and arguments is not None:
-                _add_memory(extras, event, arguments)
-            elif event.ph == "M" and event.name == "thread_name" and arguments is not None:
-                thread = _integer(event.tid)
-                # Driver threads repeat the names of the OS thread: the first name is kernel's.
-                extras.thread_names.setdefault(thread, str(arguments.label))
+            if phase == "i" and event.name == "[memory]" and event.args is not None:
+                instants.append(event)
+            elif phase == "M" and event.name == "thread_name" and event.args is not None:
+                # Later names of the same thread are its process's: the first one tells more.
+                extras.thread_names.setdefault(_integer(event.tid), str(event.args.label))
             else:
-                extras.phases.add(event.ph)
+                extras.phases.add(phase)
+        if instants:
+            extras.memory.append(_memory(instants))
 
     def finish(self) -> Columns:
         """Return everything that was added."""
@@ -189,6 +191,21 @@ _STREAM: Callable[[Any], Any] = attrgetter("stream")
 _BYTES: Callable[[Any], Any] = attrgetter("bytes")
 _SEQUENCE: Callable[[Any], Any] = attrgetter("sequence")
 _FORWARD: Callable[[Any], Any] = attrgetter("forward_thread")
+_FINISHED: Callable[[Any], Any] = attrgetter("finished")
+_COLLECTIVE: Callable[[Any], Any] = attrgetter("collective")
+_MEMORY = (
+    attrgetter("device_type"),
+    attrgetter("device_id"),
+    attrgetter("total_allocated"),
+    attrgetter("total_reserved"),
+)
+
+
+def _light(arguments: Arguments) -> Arguments:
+    """Drop what points into the batch's text, which would stay in memory with it."""
+    arguments.dims = arguments.types = arguments.concrete = arguments.strides = NO_JSON
+    arguments.old_dims = NO_JSON
+    return arguments
 
 
 def _is_module(name: str) -> bool:
@@ -274,16 +291,15 @@ def _durations(events: list[AnyEvent]) -> I64:
     return nanoseconds(np.fromiter(map(_DURATION, events), np.float64, len(events)))
 
 
-def _add_memory(extras: Extras, event: AnyEvent, arguments: Arguments) -> None:
-    total = _integer(arguments.total_allocated)
-    if isinstance(event, ExactEvent):
-        at = exact_nanoseconds(bytes(event.ts))
-    else:
-        at = int(nanoseconds(np.array([event.ts]))[0])
-    on_host = _integer(arguments.device_type) == 0
-    device = NONE if on_host else _integer(arguments.device_id)
-    if total != NONE and abs(at) < FAR:
-        extras.memory.append((at, device, total, _integer(arguments.total_reserved)))
+def _memory(instants: list[AnyEvent]) -> I64:
+    """Return (k, 4) allocator samples: time, device (NONE: host), allocated, reserved bytes."""
+    args = [event.args for event in instants]
+    kind, device, allocated, reserved = (integers(map(of, args), len(args)) for of in _MEMORY)
+    at = _starts(instants)
+    device = np.where(kind == 0, NONE, device)
+    table = np.stack([at, device, allocated, reserved], axis=1)
+    usable: I64 = table[(allocated != NONE) & (np.abs(at) < FAR)]
+    return usable
 
 
 def _shape(dims: bytes, types: bytes, concrete: bytes, strides: bytes) -> OpShape:

@@ -5,6 +5,7 @@ lower case. A category that is not listed is kept out of the event table and cou
 """
 
 import re
+from functools import lru_cache
 
 from perfkit.trace.kinds import Kind
 
@@ -23,6 +24,8 @@ _RUNTIME = frozenset(
     }
 )
 _KERNEL = frozenset({"kernel", "mtia_ccp_events", "hpu_op", "collective_comm"})
+_MTIA_COPY = "dma_request"  # between host and device, either way: its name does not say which
+_DEVICE_EVENT = re.compile(r"^event_(wait|record)$")  # MTIA: markers in a queue, no work
 _FIXED = {
     "gpu_memset": Kind.MEMSET,
     "memset": Kind.MEMSET,
@@ -52,7 +55,7 @@ STEP = re.compile(r"^ProfilerStep#(\d+)$")
 _LAUNCH = re.compile(
     r"(cuda|hip|cu|mu|xpu|ze).*(Launch|Memcpy|Memset)|runFunction|execute|enqueue", re.IGNORECASE
 )
-_SYNC = re.compile(r"Synchronize|^(cuda|hip)Memcpy$|^cuMemcpy(HtoD|DtoH|DtoD)(_v2)?$|waitEvent")
+_SYNC = re.compile(r"[Ss]ynchronize|^(cuda|hip)Memcpy$|^cuMemcpy(HtoD|DtoH|DtoD)(_v2)?$|waitEvent")
 _DEVICE_WAITS = re.compile(r"StreamWaitEvent")  # the device waits, the host does not
 _ALLOC = re.compile(r"(Malloc|Free|HostAlloc|HostRegister|MemCreate|MemMap|MemUnmap|MemRelease)")
 _INPUT_WAIT = re.compile(r"^enumerate\(DataLoader\)#|^perfkit::(input_wait|data)$")
@@ -122,12 +125,20 @@ def kind_of(category: str, name: str) -> Kind | None:
     if category in _RUNTIME:
         return _runtime_kind(name)
     if category in _KERNEL:
-        return Kind.COMM_KERNEL if _COMM_KERNEL.search(name) else Kind.KERNEL
+        return _device_kind(name)
     if category in ("gpu_memcpy", "memcpy"):
         return _copy_kind(name)
     if category == PYTHON:
         return Kind.MODULE if name.startswith(_MODULE) else Kind.PYTHON
     return _FIXED.get(category)
+
+
+def _device_kind(name: str) -> Kind:
+    if _DEVICE_EVENT.search(name):
+        return Kind.DEVICE_SYNC
+    if name == _MTIA_COPY:
+        return Kind.MEMCPY_H2D
+    return Kind.COMM_KERNEL if _COMM_KERNEL.search(name) else Kind.KERNEL
 
 
 _HOST_PATTERNS = (
@@ -165,11 +176,13 @@ def _copy_kind(name: str) -> Kind:
     return Kind.MEMCPY_P2P if _P2P.search(name) else Kind.MEMCPY_D2D
 
 
+@lru_cache(maxsize=4096)
 def collective_op(name: str) -> str:
     """Return c10d's name of the collective that a call, range or kernel name speaks of, or ""."""
     return next((op for pattern, op in _OPS if pattern.search(name)), "")
 
 
+@lru_cache(maxsize=4096)
 def dtype_name(raw: str) -> str:
     """Return torch's short name of a dtype as the profiler or c10d spells it; "" if unknown."""
     key = raw.removeprefix("c10::").removeprefix("torch.").strip()

@@ -17,6 +17,8 @@ EVENTS_KEY = b"traceEvents"
 EVENT_KEYS = (b"ph", b"cat", b"name", b"pid", b"tid", b"ts", b"dur", b"args", b"id", b"s", b"bp")
 """Keys that an event object may begin with; the text splitter looks for them."""
 
+TIME_KEYS = ("ts", "dur")
+
 NO_JSON = msgspec.Raw(b"")
 Loose = int | float | str | None
 
@@ -27,8 +29,8 @@ class Arguments(msgspec.Struct, gc=False):
     external: int = msgspec.field(name="External id", default=NONE)
     correlation: int = NONE
     device: int = NONE
-    stream: Loose = None
-    bytes: Loose = None
+    stream: int | float | str = NONE
+    bytes: int | float | str = NONE
     dims: msgspec.Raw = msgspec.field(name="Input Dims", default=NO_JSON)
     types: msgspec.Raw = msgspec.field(name="Input type", default=NO_JSON)
     concrete: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=NO_JSON)
@@ -48,11 +50,11 @@ class Arguments(msgspec.Struct, gc=False):
     order: Loose = msgspec.field(name="Seq", default=None)
     source_rank: Loose = msgspec.field(name="Src Rank", default=None)
     target_rank: Loose = msgspec.field(name="Dst Rank", default=None)
-    total_allocated: Loose = msgspec.field(name="Total Allocated", default=None)
-    total_reserved: Loose = msgspec.field(name="Total Reserved", default=None)
-    device_id: Loose = msgspec.field(name="Device Id", default=None)
-    device_type: Loose = msgspec.field(name="Device Type", default=None)
-    finished: Any = True
+    total_allocated: int | float | str = msgspec.field(name="Total Allocated", default=NONE)
+    total_reserved: int | float | str = msgspec.field(name="Total Reserved", default=NONE)
+    device_id: int | float | str = msgspec.field(name="Device Id", default=NONE)
+    device_type: int | float | str = msgspec.field(name="Device Type", default=NONE)
+    finished: bool = True
     label: Any = msgspec.field(name="name", default=None)
     old_external: int = msgspec.field(name="external id", default=NONE)
     old_dims: msgspec.Raw = msgspec.field(name="Input dims", default=NO_JSON)

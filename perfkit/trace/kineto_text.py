@@ -12,7 +12,13 @@ from typing import Any
 
 import msgspec
 
-from perfkit.trace.kineto_schema import EVENT_KEYS, EVENTS_KEY, Event, ExactEvent
+from perfkit.trace.kineto_schema import (
+    EVENT_KEYS,
+    EVENTS_KEY,
+    TIME_KEYS,
+    Event,
+    ExactEvent,
+)
 from perfkit.trace.source import Source
 from perfkit.trace.whatis import describe
 
@@ -39,15 +45,14 @@ class TraceText:
         self.truncated = False
         self.garbage = False
         self.bad_metadata = False
+        self._is_array = False
         self.dropped = 0  # events that could not be decoded
 
     def batches(self) -> Iterator[list[AnyEvent]]:
         """Yield lists of events in file order. Raises InputError if this is no trace."""
         chunks = self.source.chunks()
-        pending, is_array = self.read_head(chunks)
+        pending = self.read_head(chunks)
         ended = False
-        if not is_array and not pending:
-            return
         for chunk in chunks:
             if ended:
                 pending += chunk
@@ -65,10 +70,10 @@ class TraceText:
         if not ended:
             events, pending, ended = self._decode(pending, len(pending), last=True)
             yield events
-        self._read_tail(pending, is_array=is_array, ended=ended)
+        self._read_tail(pending, ended=ended)
 
-    def read_head(self, chunks: Iterator[bytes]) -> tuple[bytes, bool]:
-        """Consume the text before the first event; return what follows, and if it is an array.
+    def read_head(self, chunks: Iterator[bytes]) -> bytes:
+        """Consume the text before the first event; return what follows.
 
         Raises InputError if this is no trace.
         """
@@ -77,11 +82,12 @@ class TraceText:
             buffer += chunk
             stripped = buffer.lstrip(b"\xef\xbb\xbf \t\r\n")
             if stripped[:1] == b"[":
-                return stripped[1:], True
+                self._is_array = True
+                return stripped[1:]
             found = ARRAY_START.search(buffer) if stripped[:1] == b"{" else None
             if found:
                 self.head = self._object(buffer[: found.start()].rstrip().rstrip(b",") + b"}")
-                return buffer[found.end() :], False
+                return buffer[found.end() :]
             if stripped and (stripped[:1] != b"{" or len(buffer) > HEAD_LIMIT):
                 break
         raise describe(self.source.path, buffer, torn=self.source.torn)
@@ -116,6 +122,11 @@ class TraceText:
             closed = self._closing_event(text[starts[at] : ends[at]], events)
             if closed is not None:
                 return events, text[starts[at] + closed :], True
+            size = ends[at] - starts[at]
+            closed = self._end_behind(text[starts[at] :], size) if last else None
+            if closed is not None:
+                self.dropped += 1
+                return events, text[starts[at] + closed :], True
             if at == len(starts) - 1:
                 return events, b"" if last else text[starts[at] :], False
             self.dropped += 1
@@ -140,6 +151,16 @@ class TraceText:
                 return end
         return None
 
+    def _end_behind(self, text: bytes, size: int) -> int | None:
+        """Return where the array ends in text[:size], which begins with an event beyond reading."""
+        for end in _first_array_ends(text[:size]):
+            if self._is_array:
+                if not text[end:].strip():
+                    return end
+            elif _object_end(b"{" + text[end:].lstrip(b", \t\r\n")) is not None:
+                return end
+        return None
+
     def _lenient(self, piece: bytes) -> list[AnyEvent]:
         piece = piece.strip().rstrip(b",")
         if not (piece.startswith(b"{") and piece.endswith(b"}")):
@@ -150,17 +171,19 @@ class TraceText:
             pass
         try:  # the standard decoder takes NaN, control characters and wrong encodings
             loose = json.loads(piece.decode("utf-8", "replace"), strict=False)
+            if any(key in loose and _is_nan(loose[key]) for key in TIME_KEYS):
+                return []  # an event at no time is none
             return self.decode(msgspec.json.encode([_plain(loose)]))
         except (ValueError, msgspec.MsgspecError, RecursionError):
             return []
 
-    def _read_tail(self, text: bytes, *, is_array: bool, ended: bool) -> None:
+    def _read_tail(self, text: bytes, *, ended: bool) -> None:
         self.truncated = self.source.torn or not ended
         self.garbage = self.source.garbage
         if not ended:
             return
         rest = text.strip()
-        if is_array:
+        if self._is_array:
             self.garbage = self.garbage or bool(rest)
             return
         end = _object_end(b"{" + rest.lstrip(b", \t\r\n"))

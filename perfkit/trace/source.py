@@ -59,7 +59,7 @@ class Source:
                     stream = isal_zlib.decompressobj(wbits=GZIP_WINDOW_BITS)
                 try:
                     out = stream.decompress(pending, size)
-                except igzip_lib.IsalError:
+                except igzip_lib.IsalError:  # type: ignore[misc]  # the stub calls it a function
                     self.torn = True
                     return
                 pending = stream.unused_data if stream.eof else stream.unconsumed_tail

@@ -12,6 +12,7 @@ Interval = tuple[int, int]
 
 HOST = {"cpu_op", "operator", "user_annotation"}
 RUNTIME = {"cuda_runtime", "cuda_driver", "runtime", "mtia_runtime"}
+MARKERS = {"event_wait", "event_record"}  # MTIA: no work
 WORK = {"kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset", "mtia_ccp_events"}
 
 
@@ -30,7 +31,7 @@ class NaiveTrace:
 
     def of(self, categories: Iterable[str]) -> list[Event]:
         wanted = set(categories)
-        return [e for e in self.complete if category(e) in wanted]
+        return [e for e in self.complete if category(e) in wanted and e["name"] not in MARKERS]
 
     def interval(self, event: Event) -> Interval:
         start = self.base + int(Decimal(event["ts"]) * 1000)
@@ -65,7 +66,6 @@ def innermost(trace: NaiveTrace, call: Event, ops: list[Event]) -> Event | None:
     around = [
         (trace.interval(op)[0], -trace.interval(op)[1], order, op)
         for order, op in enumerate(ops)
-        if op["tid"] == call["tid"]
-        and trace.interval(op)[0] <= at < trace.interval(op)[1]
+        if op["tid"] == call["tid"] and trace.interval(op)[0] <= at < trace.interval(op)[1]
     ]
     return max(around, key=lambda entry: entry[:2])[3] if around else None

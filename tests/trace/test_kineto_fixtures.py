@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perfkit.trace.kineto import read_kineto
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, LAST_WORK_KIND, Kind
+from perfkit.trace.kineto import read_kineto
 from perfkit.trace.model import NONE, RankTrace
-from tests.trace.naive import HOST, RUNTIME, WORK, NaiveTrace, innermost, union_ns
+from tests.trace.naive import HOST, RUNTIME, WORK, Event, NaiveTrace, innermost, union_ns
 
 FILES = (
     "kineto/dlrm_v100_8ranks/worker0_*",
@@ -72,6 +72,8 @@ def read_both(shared_traces: Path) -> Callable[[str], Both]:
 
 @pytest.mark.parametrize("pattern", FILES)
 class TestEveryCapture:
+    """What must hold of each file."""
+
     def test_all_events_are_kept(self, read_both: Callable[[str], Both], pattern: str) -> None:
         trace, naive = read_both(pattern)
         kinds = trace.events.kind
@@ -85,11 +87,10 @@ class TestEveryCapture:
     def test_times_are_exact(self, read_both: Callable[[str], Both], pattern: str) -> None:
         trace, naive = read_both(pattern)
         events = trace.events
-        rows = np.flatnonzero(np.isin(events.kind, _host_kinds()))
-        found = sorted(zip(events.start_ns[rows].tolist(), events.end_ns[rows].tolist(), strict=True))
-        assert found == sorted(map(naive.interval, naive.of(HOST)))
-        work = _work(trace)
-        found = list(zip(events.start_ns[work].tolist(), events.end_ns[work].tolist(), strict=True))
+        bounds = list(zip(events.start_ns.tolist(), events.end_ns.tolist(), strict=True))
+        rows = np.flatnonzero(np.isin(events.kind, _host_kinds())).tolist()
+        assert sorted(bounds[i] for i in rows) == sorted(map(naive.interval, naive.of(HOST)))
+        found = [bounds[i] for i in _work(trace).tolist()]
         assert sorted(found) == sorted(map(naive.interval, naive.of(WORK)))
         assert union_ns(found) == union_ns(map(naive.interval, naive.of(WORK)))
 
@@ -137,9 +138,7 @@ class TestEveryCapture:
         "kineto/hta_critical_path/alexnet.json.gz",
     ],
 )
-def test_old_files_link_by_containment(
-    read_both: Callable[[str], Both], pattern: str
-) -> None:
+def test_old_files_link_by_containment(read_both: Callable[[str], Both], pattern: str) -> None:
     trace, naive = read_both(pattern)
     assert "LINKED_BY_CONTAINMENT" in {issue.code for issue in trace.issues}
     events, ops = trace.events, _ops(naive)
@@ -263,7 +262,7 @@ def _work(trace: RankTrace) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.flatnonzero((kind >= FIRST_DEVICE_KIND) & (kind <= LAST_WORK_KIND))
 
 
-def _ops(naive: NaiveTrace) -> list[dict[str, object]]:
+def _ops(naive: NaiveTrace) -> list[Event]:
     communication = ("nccl:",)
     ops = naive.of({"cpu_op"})
     return ops + [e for e in naive.of({"user_annotation"}) if e["name"].startswith(communication)]
