@@ -142,7 +142,13 @@ def _write(folder: Path, key: str, trace: RankTrace) -> None:
 
 def _frame(table: Any, skip: Sequence[str] = ()) -> pl.DataFrame:
     names = [item.name for item in fields(table) if item.name not in skip]
-    return pl.DataFrame({name: getattr(table, name) for name in names})
+    return pl.DataFrame([_series(name, getattr(table, name)) for name in names])
+
+
+def _series(name: str, column: Any) -> pl.Series:
+    if isinstance(column, tuple):  # the tables' only tuples are text
+        return pl.Series(name, column, dtype=pl.String)
+    return pl.Series(name, column)
 
 
 def _rest(key: str, trace: RankTrace) -> _Rest:
