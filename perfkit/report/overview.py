@@ -65,9 +65,16 @@ def doubts(analysis: Analysis) -> tuple[str, ...]:
     return tuple(found)
 
 
-def confidence(share: float | None) -> str:
-    """Return a bootstrap probability, which finitely many draws never show to be 100 %."""
-    return ">99.9%" if share is not None and share > 0.999 else units.percent(share)
+def confidence(analysis: Analysis) -> str:
+    """Return the bootstrap's confidence; "" where it says nothing.
+
+    One step cannot vary, an undetermined verdict has nothing to be confident of, and finitely
+    many draws never show a probability of 100 %.
+    """
+    share = analysis.verdict.confidence
+    if share is None or analysis.steps.analysed < 2 or analysis.verdict.label == "undetermined":
+        return ""
+    return ">99.9%" if share > 0.999 else units.percent(share)
 
 
 def would_change(analysis: Analysis) -> str:
@@ -105,7 +112,7 @@ def _tiles(analysis: Analysis) -> tuple[Fact, ...]:
     tiles.append(
         Fact(
             name="Confidence",
-            text=show.known(confidence, verdict.confidence),
+            text=confidence(analysis) or "cannot tell",
             meaning="confidence",
             note=f"{show.plural(steps.analysed, 'step')} analysed",
         )

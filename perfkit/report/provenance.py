@@ -1,6 +1,6 @@
 """What the report rests on: capture quality, what cannot be told, the run, how to repeat it."""
 
-from perfkit.analyzers.result import Analysis
+from perfkit.analyzers.result import Analysis, QualityIssue
 from perfkit.report import show
 from perfkit.report.model import Block, Cell, Column, Command, Fact, Facts, Note, Section, Table
 from perfkit.report.names import name
@@ -12,6 +12,7 @@ _STATUS = {
 }
 
 _TONES = {"error": "error", "warning": "warning"}
+_GRAVITY = {"error": 0, "warning": 1, "info": 2}
 
 
 def quality_section(analysis: Analysis) -> Section:
@@ -19,14 +20,10 @@ def quality_section(analysis: Analysis) -> Section:
     quality = analysis.quality
     tone, text = _STATUS.get(quality.status, ("warning", name(quality.status)))
     blocks: list[Block] = [Note(text=text, tone=tone)]
-    blocks += [
-        Note(
-            code=name(issue.code, 60),
-            tone=_TONES.get(issue.severity, "plain"),
-            text=_with_ranks(name(issue.message, 1200), issue.ranks, analysis.world.size),
-        )
-        for issue in quality.issues
-    ]
+    groups = _by_code(quality.issues)
+    blocks += [_issue_note(group, analysis.world.size) for group in groups]
+    if len(groups) < len(quality.issues):
+        blocks.append(_issue_table(analysis))
     blocks.append(_limits_table(analysis))
     return Section(
         id="quality",
@@ -37,8 +34,47 @@ def quality_section(analysis: Analysis) -> Section:
     )
 
 
-def _with_ranks(message: str, ranks: tuple[int, ...], world: int) -> str:
-    return f"{message} ({show.ranks(ranks, world)})" if ranks else message
+def _by_code(issues: tuple[QualityIssue, ...]) -> list[list[QualityIssue]]:
+    """Return issues of one kind together, the gravest kinds first."""
+    groups: dict[str, list[QualityIssue]] = {}
+    for issue in sorted(issues, key=lambda i: _GRAVITY.get(i.severity, len(_GRAVITY))):
+        groups.setdefault(issue.code, []).append(issue)
+    return list(groups.values())
+
+
+def _issue_note(group: list[QualityIssue], world: int) -> Note:
+    first = group[0]
+    ranks = show.ranks([rank for issue in group for rank in issue.ranks], world)
+    more = f"; {len(group) - 1} more of this kind below" if len(group) > 1 else ""
+    text = name(first.message, 1200) + more
+    return Note(
+        code=name(first.code, 60),
+        tone=_TONES.get(first.severity, "plain"),
+        text=f"{text} ({ranks})" if ranks else text,
+    )
+
+
+def _issue_table(analysis: Analysis) -> Table:
+    rows = tuple(
+        (
+            Cell(text=name(issue.code, 60), foreign=True),
+            Cell(text=name(issue.severity, 20)),
+            Cell(text=show.ranks(issue.ranks, analysis.world.size) or "the run"),
+            Cell(text=name(issue.message, 1200)),
+        )
+        for issue in analysis.quality.issues
+    )
+    return Table(
+        id="issues",
+        caption="Every flaw of the capture",
+        columns=(
+            Column(title="Code"),
+            Column(title="Severity"),
+            Column(title="Ranks"),
+            Column(title="What it is and costs"),
+        ),
+        rows=rows,
+    )
 
 
 def _limits_table(analysis: Analysis) -> Table:

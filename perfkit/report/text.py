@@ -84,7 +84,8 @@ def _split_wide(line: str, room: int) -> list[str]:
 
 def _verdict(page: _Screen, analysis: Analysis) -> list[str]:
     verdict = analysis.verdict
-    sure = [overview.confidence(verdict.confidence) + " confident"] if verdict.confidence else []
+    confidence = overview.confidence(analysis)
+    sure = [f"{confidence} confident"] if confidence else []
     sure += ["tentative"] if verdict.tentative else []
     title = overview.badge(verdict)
     heading = f"perfkit: {title}" + (f" ({', '.join(sure)})" if sure else "")
@@ -218,10 +219,7 @@ def _where(page: _Screen, analysis: Analysis, report_path: str) -> list[str]:
     if report_path:
         # A path is never cut: it is there to be copied.
         lines.append(page.strong("Report".ljust(_INDENT)) + visible(report_path))
-    command = next_command(analysis)
-    if command:
-        lines += page.labelled("Then", command, 2)
-    return lines
+    return [*lines, *page.labelled("Then", next_command(analysis), 2)]
 
 
 def next_command(analysis: Analysis) -> str:
@@ -232,4 +230,4 @@ def next_command(analysis: Analysis) -> str:
             return name(remedies[0])
     if analysis.run.command:
         return f"perfkit profile -- {name(analysis.run.command)}"
-    return ""
+    return "perfkit profile -- CMD"

@@ -1,6 +1,6 @@
 """One step over all ranks as lanes of marks, bounded in number whatever the capture holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from perfkit import units
 from perfkit.analyzers.result import Analysis, Timeline, TimelineLane, TimelineSpan
@@ -102,15 +102,23 @@ def _merged(spans: Sequence[TimelineSpan], limit: int, span_us: float) -> list[T
     """
     if len(spans) <= limit:
         return list(spans)
-    long_enough = sorted((s.duration_us for s in spans), reverse=True)[limit // 4]
-    stretch = max(span_us / (limit // 8), 1e-3)
-    kept = [s for s in spans if s.duration_us > long_enough]
-    short: dict[tuple[int, str], list[TimelineSpan]] = {}
-    for s in spans:
-        if s.duration_us <= long_enough:
-            short.setdefault((int(s.start_us / stretch), s.class_), []).append(s)
-    merged = sorted(kept + [_one(group) for group in short.values()], key=lambda s: s.start_us)
-    return merged if len(merged) <= limit else _longest(merged, limit)
+    short = sorted((s.duration_us for s in spans), reverse=True)[limit // 4]
+    merged = list(spans)
+    # A stretch holds at most one mark a class: with 16 classes the last division always fits.
+    for stretches in (limit // 2, limit // 4, limit // 8, limit // 32):
+        merged = _by_stretch(spans, short, max(span_us / max(stretches, 1), 1e-3))
+        if len(merged) <= limit:
+            break
+    return merged
+
+
+def _by_stretch(spans: Sequence[TimelineSpan], short: float, stretch: float) -> list[TimelineSpan]:
+    groups: dict[tuple[int, str], list[TimelineSpan]] = {}
+    for number, span in enumerate(spans):
+        merges = span.duration_us <= short
+        key = (int(span.start_us / stretch), span.class_) if merges else (-1 - number, "")
+        groups.setdefault(key, []).append(span)
+    return sorted((_one(group) for group in groups.values()), key=lambda s: s.start_us)
 
 
 def _one(group: list[TimelineSpan]) -> TimelineSpan:
@@ -126,11 +134,6 @@ def _one(group: list[TimelineSpan]) -> TimelineSpan:
         events=sum(s.events for s in group),
         collective=longest.collective,
     )
-
-
-def _longest(spans: Iterable[TimelineSpan], limit: int) -> list[TimelineSpan]:
-    kept = sorted(spans, key=lambda s: -s.duration_us)[:limit]
-    return sorted(kept, key=lambda s: s.start_us)
 
 
 def _note(timeline: Timeline, was_merged: bool) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analyzers import result as r
+from perfkit.analyzers import result as r
 
 ROLLUP = {
     "compute": ("compute",),

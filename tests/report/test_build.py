@@ -1,5 +1,6 @@
 """The page model: what it says of each kind of run, and one page compared whole."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -7,11 +8,11 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from analyzers import result as r
-from perfkit.report import show, timeline
+from perfkit.analyzers import result as r
+from perfkit.report import palette, show, timeline
 from perfkit.report.build import build
 from perfkit.report.definitions import definitions
-from perfkit.report.model import BarChart, Headline, Page, SeriesChart, Table, TimelineChart
+from perfkit.report.model import BarChart, Headline, Note, Page, SeriesChart, Table, TimelineChart
 from tests.report.sample import SAMPLES, hostile_gpu, io_bound, no_trace, single_rank
 
 GOLDEN = Path(__file__).parent / "golden" / "single_rank.json"
@@ -146,6 +147,25 @@ def test_a_crowded_lane_is_merged_and_keeps_its_time() -> None:
     assert "merged" in drawn.note
 
 
+def test_merging_is_as_fine_as_the_limit_allows() -> None:
+    marks = timeline.chart(crowded(50_000), set()).lanes[0].marks
+    assert len(marks) >= timeline.LANE_MARKS / 2
+    assert all(m.duration <= 50_000 / 500 for m in marks)
+
+
+def test_a_lane_of_every_class_stays_within_its_limit() -> None:
+    spans = tuple(
+        msgspec.structs.replace(s, class_=key)
+        for s, key in zip(
+            crowded(50_000).lanes[0].spans, itertools.cycle(palette.ORDER), strict=False
+        )
+    )
+    lane = r.TimelineLane(rank=0, lane="host", spans=spans)
+    drawn = timeline.chart(msgspec.structs.replace(crowded(50_000), lanes=(lane,)), set())
+    assert len(drawn.lanes[0].marks) <= timeline.LANE_MARKS
+    assert sum(m.events for m in drawn.lanes[0].marks) == 50_000
+
+
 def test_a_lane_that_fits_is_left_alone() -> None:
     drawn = timeline.chart(crowded(2_000), set())
     assert len(drawn.lanes[0].marks) == 2_000 and drawn.note == ""
@@ -176,3 +196,16 @@ def test_ranks_read_as_ranges() -> None:
 def test_ticks_are_few_round_and_within(top: float) -> None:
     marks = show.ticks(top)
     assert 3 <= len(marks) <= 7 and marks[0] == 0 and marks[-1] <= top * 1.000001
+
+
+def test_flaws_of_one_kind_are_told_once_and_listed() -> None:
+    flaws = tuple(
+        r.QualityIssue(code="LAUNCHES_MISSING", severity="warning", message=f"{i}", ranks=(i,))
+        for i in range(8)
+    )
+    analysis = hostile_gpu()
+    quality = msgspec.structs.replace(analysis.quality, issues=flaws)
+    page = build(msgspec.structs.replace(analysis, quality=quality))
+    notes = [n for n in blocks(page, Note) if n.code]
+    assert [n.text for n in notes] == ["0; 7 more of this kind below (all 8 ranks)"]
+    assert len(table(page, "issues").rows) == 8

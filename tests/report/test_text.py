@@ -87,3 +87,15 @@ def test_the_next_command_repeats_the_run() -> None:
     assert next_command(io_bound()) == (
         "perfkit profile -- torchrun --nproc-per-node=2 train_cnn.py --workers 0"
     )
+
+
+def test_no_confidence_is_claimed_where_there_is_none() -> None:
+    analysis = hostile_gpu()
+    assert "98% confident" in render(analysis, width=80, color=False, report_path="")
+    one_step = msgspec.structs.replace(analysis.steps, analysed=1)
+    unsure = msgspec.structs.replace(analysis.verdict, label="undetermined")
+    for changed in (
+        msgspec.structs.replace(analysis, steps=one_step),
+        msgspec.structs.replace(analysis, verdict=unsure),
+    ):
+        assert "confident" not in render(changed, width=80, color=False, report_path="")
