@@ -151,8 +151,9 @@ def host_compute(events: Events, threads: tuple[int, ...]) -> Intervals:
             rows = np.flatnonzero((events.kind == Kind.OP) & (events.thread == thread))
             start, end = events.start_ns[rows], events.end_ns[rows]
             call = label(calls, start)
-            nested = (call >= 0) & (end <= calls[call, 1])
-            ops = join(subtract(ops, calls), union(start[nested], end[nested]))
+            within = call >= 0
+            inner = union(start[within], np.minimum(end, calls[call, 1])[within])
+            ops = join(subtract(ops, calls), inner)
         found.append(ops)
     return join(*found)
 

@@ -80,6 +80,9 @@ def _accept(
 ) -> bool:
     rank, row = members[0]
     table = calls[rank]
+    numbers = {int(calls[r].sequence[n]) for r, n in members} - {NONE}
+    if len(numbers) > 1:
+        return False  # the capture knows that these are different collectives
     expected = _expected(table, row, members, complete)
     if expected is None or tuple(sorted(r for r, _ in members)) != expected:
         return False

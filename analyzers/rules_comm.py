@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from perfkit.analyzers.evidence import Evidence, fact
-from perfkit.analyzers.result import CollectiveRow, Finding
+from perfkit.analyzers.result import Finding
 from perfkit.analyzers.rules import COMMUNICATION, STRAGGLER, finding
 from perfkit.trace.kinds import TimeClass
 from perfkit.units import bandwidth, milliseconds, percent, size
@@ -15,42 +15,68 @@ MANY_CALLS = 8
 HUGE_BYTES = 100 << 20
 
 
-def exposed_communication(evidence: Evidence) -> Iterator[Finding]:
-    """Transfers that no compute hides, whether for want of overlap or of bandwidth."""
-    share = evidence.share(TimeClass.COMM_TRANSFER)
-    severity = COMMUNICATION.severity(share)
-    rows = [r for r in evidence.collectives if r.transfer_ms is not None]
-    if severity is None or not rows:
-        return
-    transfer = sum((r.transfer_ms or 0.0) * r.count for r in rows)
+def no_overlap(evidence: Evidence) -> Iterator[Finding]:
+    """Compute that could hide transfers runs before or after them.
+
+    Overlap can hide no more than the compute that hides nothing yet, so that bounds the gain.
+    """
     exposed = evidence.ms(TimeClass.COMM_TRANSFER)
-    hidden = max(0.0, 1.0 - exposed / transfer) if transfer else 0.0
-    worst = max(rows, key=lambda r: (r.transfer_ms or 0.0) * r.count)
-    overlapped = hidden >= HIDDEN_ENOUGH
+    transfer = _transfer_ms(evidence)
+    free = max(0.0, evidence.ms(TimeClass.COMPUTE) - max(0.0, transfer - exposed))
+    share = min(exposed, free) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
+    severity = COMMUNICATION.severity(share)
+    if severity is None or not transfer or 1.0 - exposed / transfer >= HIDDEN_ENOUGH:
+        return
     yield finding(
-        "slow_transfers" if overlapped else "no_overlap",
+        "no_overlap",
         severity,
-        "Transfers outlast the compute that hides them"
-        if overlapped
-        else "Communication is not overlapped with compute",
+        "Communication is not overlapped with compute",
         evidence=f"{milliseconds(exposed)} of {milliseconds(transfer)} of transfers per step stand "
-        f"alone ({percent(share)} of the step); {_describe(worst)}",
+        f"alone, beside {milliseconds(free)} of compute that hides none; {_largest(evidence)}",
         share=share,
-        next_step=_overlap_advice(evidence, overlapped),
-        not_when="the step has no compute left to hide it under",
+        next_step=_overlap_advice(evidence),
+        not_when="the compute depends on the transfer, as in tensor parallel layers",
     )
 
 
-def _describe(row: CollectiveRow) -> str:
-    speed = bandwidth(row.busbw_gbyte_per_s) + " bus bandwidth"
+def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
+    """More time goes into transfers than compute could hide: bytes or bandwidth must change."""
+    exposed = evidence.ms(TimeClass.COMM_TRANSFER)
+    share = evidence.share(TimeClass.COMM_TRANSFER)
+    beyond = _transfer_ms(evidence) - evidence.ms(TimeClass.COMPUTE)
+    part = min(exposed, beyond) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
+    severity = COMMUNICATION.severity(part)
+    if severity is None:
+        return
+    yield finding(
+        "slow_transfers",
+        severity,
+        "Transfers take longer than the compute that could hide them",
+        evidence=f"{milliseconds(_transfer_ms(evidence))} of transfers against "
+        f"{milliseconds(evidence.ms(TimeClass.COMPUTE))} of compute per step; "
+        f"{percent(share)} of the step is exposed transfer; {_largest(evidence)}",
+        share=share,
+        next_step="send fewer bytes (bf16 gradient compression, no_sync while accumulating) or "
+        "use a faster link",
+        not_when="the transfers are small: then their latency costs, not their bytes",
+    )
+
+
+def _transfer_ms(evidence: Evidence) -> float:
+    """Return the transfer time per step and rank, hidden or not."""
+    return sum((r.transfer_ms or 0.0) * r.count for r in evidence.collectives)
+
+
+def _largest(evidence: Evidence) -> str:
+    row = max(evidence.collectives, key=lambda r: (r.transfer_ms or 0.0) * r.count)
     what = f"{row.name} of {size(row.bytes)}" if row.bytes else row.name
-    known = row.busbw_gbyte_per_s is not None
-    return f"largest: {what}, {row.count:.3g} per step" + (f", {speed}" if known else "")
+    speed = row.busbw_gbyte_per_s
+    return f"largest: {what}, {row.count:.3g} per step" + (
+        f", {bandwidth(speed)} bus bandwidth" if speed is not None else ""
+    )
 
 
-def _overlap_advice(evidence: Evidence, overlapped: bool) -> str:
-    if overlapped:
-        return "send less (bf16 gradients, no_sync while accumulating) or use a faster link"
+def _overlap_advice(evidence: Evidence) -> str:
     if any(fact(record, "ddp") for record in evidence.run.ranks):
         return "try smaller DDP buckets (bucket_cap_mb), so that the first leaves earlier"
     return "wrap the model in DistributedDataParallel, which overlaps buckets with backward"
@@ -153,4 +179,4 @@ _ADVICE = {
     "host_launch": "profile that rank's Python: perfkit profile --py-spy -- CMD",
 }
 
-RULES = (exposed_communication, tiny_messages, one_huge_bucket, late_rank)
+RULES = (no_overlap, slow_transfers, tiny_messages, one_huge_bucket, late_rank)

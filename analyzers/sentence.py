@@ -5,7 +5,7 @@ from perfkit.analyzers.result import Blame
 from perfkit.analyzers.verdict import Decision, gain_ceiling
 from perfkit.trace.kinds import ROLLUP, TimeClass
 from perfkit.trace.model import NONE
-from perfkit.units import milliseconds, percent, ratio
+from perfkit.units import bandwidth, milliseconds, percent, ratio
 
 NOTABLE = 0.03
 """Waits below this share of the window are not worth half a sentence."""
@@ -58,8 +58,7 @@ def verdict_sentence(decision: Decision, evidence: Evidence) -> str:
     if not evidence.surveys:
         return _from_step_lines(evidence)
     if decision.label == "mixed":
-        parts = [f"{_FAMILY_NAMES[f]} {percent(decision.shares[f])}" for f in decision.mixed_of]
-        text = f"Mixed: {' and '.join(parts)} of the step"
+        text = _mixed(decision)
         return text + _waits(evidence) + _limiter(decision, skip=decision.mixed_of)
     text = {
         "compute": _compute,
@@ -68,6 +67,15 @@ def verdict_sentence(decision: Decision, evidence: Evidence) -> str:
         "host": _host,
     }[decision.label](evidence)
     return text + _limiter(decision, skip=(decision.label,))
+
+
+def _mixed(decision: Decision) -> str:
+    parts = [f"{_FAMILY_NAMES[f]} {percent(decision.shares[f])}" for f in decision.mixed_of]
+    text = f"Mixed: {' and '.join(parts)} of the step"
+    if decision.reason == "low_confidence" and decision.confidence is not None:
+        leader, lost = _FAMILY_NAMES[decision.mixed_of[0]], percent(1.0 - decision.confidence)
+        text += f", but {leader} does not lead in {lost} of resampled windows"
+    return text
 
 
 def _step(evidence: Evidence) -> str:
@@ -90,7 +98,7 @@ def _communication(evidence: Evidence) -> str:
         row = max(evidence.collectives, key=lambda r: r.exposed_ms * r.count)
         text += f", mostly {row.name or 'unnamed transfers'}"
         if row.busbw_gbyte_per_s is not None:
-            text += f" at {row.busbw_gbyte_per_s:.3g} GB/s bus bandwidth"
+            text += f" at {bandwidth(row.busbw_gbyte_per_s)} bus bandwidth"
     return text + _waits(evidence)
 
 

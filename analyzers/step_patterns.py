@@ -48,23 +48,27 @@ def find_periods(table: StepTable, steady: Steady) -> tuple[Periodicity, ...]:
     causes = np.array(_causes(table, steady, median))
     notable = NOTABLE_SHARE * median
     past_warm_up = np.arange(len(table.step)) >= steady.first
-    marks = {
-        "checkpoint": _most(table.checkpoint_ms) > notable,
-        "eval": table.has_eval,
-        "gc": _most(table.gc_ms) > notable,
-        "input_wait": slow & (causes == "input_wait"),
-        "unknown": slow & (causes == "unknown"),
-    }
     found = []
+    # What a step line records of a pause holds under the profiler too; a step's length does not.
+    for cause, part in (("checkpoint", table.checkpoint_ms), ("gc", table.gc_ms)):
+        spent = _most(part)
+        found.append(_periodicity(cause, table.step, spent, past_warm_up, spent > notable))
+    marks = {"eval": table.has_eval}
+    marks |= {cause: slow & (causes == cause) for cause in ("input_wait", "unknown")}
     for cause, mark in marks.items():
-        rows = np.flatnonzero(mark & past_warm_up & ~table.profiled)
-        every = _period(table.step[rows])
-        if every is not None:
-            others = table.slowest_ms[steady.mask & ~mark]
-            usual = float(np.median(others)) if len(others) else median
-            extra = float(np.median(table.slowest_ms[rows])) - usual
-            found.append(Periodicity(every=every, cause=cause, extra_ms=extra, count=len(rows)))
-    return tuple(found)
+        plain = past_warm_up & ~table.profiled
+        found.append(_periodicity(cause, table.step, table.slowest_ms, plain, mark))
+    return tuple(period for period in found if period is not None)
+
+
+def _periodicity(cause: str, step: I64, ms: F64, among: Bool, mark: Bool) -> Periodicity | None:
+    """Return the rhythm of the marked steps, and how much longer `ms` is in them."""
+    marked, others = ms[among & mark], ms[among & ~mark]
+    every = _period(step[among & mark])
+    if every is None or not len(others):
+        return None
+    extra = float(np.median(marked)) - float(np.median(others))
+    return Periodicity(every=every, cause=cause, extra_ms=extra, count=len(marked))
 
 
 def drift_percent(ms: F64) -> float | None:

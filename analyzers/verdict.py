@@ -82,7 +82,7 @@ def decide(
         label, reason = "undetermined", "wait_not_separable"
     elif margin < LEAST_MARGIN or confidence < LEAST_CONFIDENCE:
         label, mixed_of = "mixed", (dominant, second)
-        reason = "margin" if margin < LEAST_MARGIN else "confidence"
+        reason = "small_margin" if margin < LEAST_MARGIN else "low_confidence"
     return Decision(
         label=label,
         mixed_of=mixed_of,

@@ -15,7 +15,7 @@ starts unless `launched_at_ms` says when; it belongs to the step in which it was
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from perfkit.trace.model import (
     Events,
     Issue,
     NodeRecord,
-    OpShape,
     ProcessGroup,
     RankRecord,
     RankTrace,
@@ -38,206 +37,65 @@ from perfkit.trace.model import (
     StepLines,
     StepWindows,
 )
+from tests.builder_items import (
+    AUTOGRAD,
+    GLOO,
+    ITEM_BYTES,
+    LOADER,
+    MAIN,
+    MS,
+    ORIGIN_NS,
+    Item,
+    StepItem,
+    Transfer,
+    alloc,
+    checkpoint,
+    comm_call,
+    compiling,
+    device,
+    gc_pause,
+    gloo,
+    h2d,
+    host,
+    input_wait,
+    kernel,
+    nccl,
+    op,
+    step,
+    sync,
+    to_ns,
+)
 
-MS = 1_000_000
-ORIGIN_NS = 1_760_000_000_000_000_000
-"""When synthetic captures begin: a plausible Unix time, so that nothing relies on small numbers."""
-MAIN, AUTOGRAD, GLOO, LOADER = 100, 101, 102, 103
-"""Thread ids of synthetic hosts."""
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int64": 8}
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """The collective facts of one event."""
-
-    op: str
-    group: str = "0"
-    sequence: int = NONE
-    dtype: str = "float32"
-    elements: int = 1000
-    source: int = NONE
-    target: int = NONE
-
-
-@dataclass(frozen=True)
-class Item:
-    """One event to be."""
-
-    kind: Kind
-    name: str
-    at_ns: int
-    ns: int
-    thread: int = MAIN
-    launched: tuple[int, int] | None = None  # start and length of the launch call
-    launch_thread: int = MAIN
-    graph: str = ""  # items with the same name share one launch call
-    transfer: Transfer | None = None
-    size_bytes: int = NONE
-    shape: OpShape | None = None
-    unlinked: bool = False
-
-
-@dataclass(frozen=True)
-class StepItem:
-    """One host step window to be."""
-
-    index: int
-    at_ns: int
-    ns: int
-    complete: bool = True
-    has_eval: bool = False
-
-
-def _ns(ms: float) -> int:
-    return round(ms * MS)
-
-
-def step(
-    index: int, *, at_ms: float, ms: float, complete: bool = True, has_eval: bool = False
-) -> StepItem:
-    return StepItem(index, _ns(at_ms), _ns(ms), complete, has_eval)
-
-
-def host(kind: Kind, name: str, *, at_ms: float, ms: float, thread: int = MAIN) -> Item:
-    return Item(kind, name, _ns(at_ms), _ns(ms), thread)
-
-
-def op(
-    name: str, *, at_ms: float, ms: float, thread: int = MAIN, shape: OpShape | None = None
-) -> Item:
-    return replace(host(Kind.OP, name, at_ms=at_ms, ms=ms, thread=thread), shape=shape)
-
-
-def comm_call(name: str = "c10d::allreduce_", *, at_ms: float, ms: float = 0.05) -> Item:
-    return host(Kind.COMM_CALL, name, at_ms=at_ms, ms=ms)
-
-
-def input_wait(*, at_ms: float, ms: float, thread: int = MAIN) -> Item:
-    return host(Kind.INPUT_WAIT, "DataLoader.__next__", at_ms=at_ms, ms=ms, thread=thread)
-
-
-def checkpoint(*, at_ms: float, ms: float) -> Item:
-    return host(Kind.CHECKPOINT, "perfkit::checkpoint", at_ms=at_ms, ms=ms)
-
-
-def sync(name: str = "cudaDeviceSynchronize", *, at_ms: float, ms: float) -> Item:
-    return host(Kind.SYNC, name, at_ms=at_ms, ms=ms)
-
-
-def alloc(name: str = "cudaMalloc", *, at_ms: float, ms: float) -> Item:
-    return host(Kind.ALLOC, name, at_ms=at_ms, ms=ms)
-
-
-def gc_pause(*, at_ms: float, ms: float) -> Item:
-    return host(Kind.GC, "gc", at_ms=at_ms, ms=ms)
-
-
-def compiling(*, at_ms: float, ms: float) -> Item:
-    return host(Kind.COMPILE, "dynamo", at_ms=at_ms, ms=ms)
-
-
-def device(
-    kind: Kind,
-    name: str,
-    *,
-    at_ms: float,
-    ms: float,
-    stream: int = 7,
-    launched_at_ms: float | None = None,
-    launch_ms: float = 0.0,
-    graph: str = "",
-    unlinked: bool = False,
-    size_bytes: int = NONE,
-) -> Item:
-    launch = at_ms if launched_at_ms is None else launched_at_ms
-    return Item(
-        kind,
-        name,
-        _ns(at_ms),
-        _ns(ms),
-        stream,
-        launched=None if unlinked else (_ns(launch), _ns(launch_ms)),
-        graph=graph,
-        unlinked=unlinked,
-        size_bytes=size_bytes,
-    )
-
-
-def kernel(
-    name: str,
-    *,
-    at_ms: float,
-    ms: float,
-    stream: int = 7,
-    launched_at_ms: float | None = None,
-    launch_ms: float = 0.0,
-    graph: str = "",
-    unlinked: bool = False,
-) -> Item:
-    return device(
-        Kind.KERNEL,
-        name,
-        at_ms=at_ms,
-        ms=ms,
-        stream=stream,
-        launched_at_ms=launched_at_ms,
-        launch_ms=launch_ms,
-        graph=graph,
-        unlinked=unlinked,
-    )
-
-
-def h2d(*, at_ms: float, ms: float, pageable: bool = False, size_bytes: int = 1 << 20) -> Item:
-    source = "Pageable" if pageable else "Pinned"
-    name = f"Memcpy HtoD ({source} -> Device)"
-    return device(Kind.MEMCPY_H2D, name, at_ms=at_ms, ms=ms, size_bytes=size_bytes)
-
-
-def nccl(
-    op_name: str,
-    *,
-    at_ms: float,
-    ms: float,
-    elements: int = 1000,
-    dtype: str = "float32",
-    group: str = "0",
-    sequence: int = NONE,
-    source: int = NONE,
-    target: int = NONE,
-    stream: int = 20,
-    launched_at_ms: float | None = None,
-) -> Item:
-    item = device(
-        Kind.COMM_KERNEL,
-        f"ncclDevKernel_{op_name}",
-        at_ms=at_ms,
-        ms=ms,
-        stream=stream,
-        launched_at_ms=launched_at_ms,
-    )
-    return replace(
-        item, transfer=Transfer(op_name, group, sequence, dtype, elements, source, target)
-    )
-
-
-def gloo(
-    op_name: str,
-    *,
-    at_ms: float,
-    ms: float,
-    elements: int = 1000,
-    dtype: str = "float32",
-    group: str = "0",
-    sequence: int = NONE,
-    source: int = NONE,
-    target: int = NONE,
-    thread: int = GLOO,
-) -> Item:
-    item = host(Kind.COMM_HOST, f"gloo:{op_name}", at_ms=at_ms, ms=ms, thread=thread)
-    return replace(
-        item, transfer=Transfer(op_name, group, sequence, dtype, elements, source, target)
-    )
+__all__ = [
+    "AUTOGRAD",
+    "GLOO",
+    "LOADER",
+    "MAIN",
+    "MS",
+    "ORIGIN_NS",
+    "Item",
+    "StepItem",
+    "Transfer",
+    "alloc",
+    "checkpoint",
+    "comm_call",
+    "compiling",
+    "device",
+    "gc_pause",
+    "gloo",
+    "h2d",
+    "host",
+    "input_wait",
+    "kernel",
+    "nccl",
+    "op",
+    "rank_record",
+    "rank_trace",
+    "run_of",
+    "step",
+    "step_lines",
+    "sync",
+]
 
 
 @dataclass
@@ -380,7 +238,7 @@ def rank_trace(
     issues: Sequence[Issue] = (),
 ) -> RankTrace:
     """One rank's trace; `clock_ms` is by how much its clock is ahead of true time."""
-    origin = ORIGIN_NS + _ns(clock_ms)
+    origin = ORIGIN_NS + to_ns(clock_ms)
     steps = sorted((c for c in contents if isinstance(c, StepItem)), key=lambda s: s.at_ns)
     table = _with_launches(c for c in contents if isinstance(c, Item))
     members = {"0": tuple(range(world_size))} if groups is None else groups
@@ -413,8 +271,8 @@ def rank_trace(
 def _spans(found: Sequence[tuple[int, float, float]]) -> Spans:
     """Spans from (step, at_ms, ms)."""
     return Spans(
-        start_ns=np.array([ORIGIN_NS + _ns(at) for _, at, _ in found], dtype=np.int64),
-        duration_ns=np.array([_ns(ms) for _, _, ms in found], dtype=np.int64),
+        start_ns=np.array([ORIGIN_NS + to_ns(at) for _, at, _ in found], dtype=np.int64),
+        duration_ns=np.array([to_ns(ms) for _, _, ms in found], dtype=np.int64),
         step=np.array([s for s, _, _ in found], dtype=np.int32),
     )
 
@@ -434,7 +292,7 @@ def step_lines(
 ) -> StepLines:
     """Build the always-on record: one row per entry of `ms`, back to back from the origin."""
     index = np.arange(first, first + len(ms), dtype=np.int32)
-    length = np.array([_ns(m) for m in ms], dtype=np.int64)
+    length = np.array([to_ns(m) for m in ms], dtype=np.int64)
     end = ORIGIN_NS + np.cumsum(length)
     waits = [input_ms] * len(ms) if isinstance(input_ms, int | float) else list(input_ms)
     saved = checkpoint_ms or {}
@@ -442,8 +300,8 @@ def step_lines(
         index=index,
         start_ns=end - length,
         end_ns=end,
-        input_wait_ns=np.array([_ns(w) for w in waits], dtype=np.int64),
-        checkpoint_ns=np.array([_ns(saved.get(int(i), 0.0)) for i in index], dtype=np.int64),
+        input_wait_ns=np.array([to_ns(w) for w in waits], dtype=np.int64),
+        checkpoint_ns=np.array([to_ns(saved.get(int(i), 0.0)) for i in index], dtype=np.int64),
         micro_batches=np.ones(len(ms), dtype=np.int32),
         samples=np.full(len(ms), samples, dtype=np.int64),
         tokens=np.full(len(ms), tokens, dtype=np.int64),

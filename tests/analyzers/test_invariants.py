@@ -121,7 +121,7 @@ def shifted(trace: RankTrace, by_ns: int) -> RankTrace:
 two = st.tuples(spans, spans).map(list)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(two, two, arrivals, st.booleans())
 def test_classes_fill_every_window_and_blame_fills_the_wait(
     device: list[list[Span]], host: list[list[Span]], late: list[int], on_device: bool
@@ -140,7 +140,7 @@ def test_classes_fill_every_window_and_blame_fills_the_wait(
     assert np.allclose(result.charged_ns.sum(axis=1), result.window_ns)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(two, two, arrivals, st.booleans(), st.integers(-(10**9), 10**9))
 def test_a_constant_clock_shift_of_one_rank_changes_nothing(
     device: list[list[Span]],
@@ -156,7 +156,7 @@ def test_a_constant_clock_shift_of_one_rank_changes_nothing(
     assert blame_rows(before.charges) == blame_rows(after.charges)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(two, two, arrivals, st.booleans(), st.randoms(use_true_random=False))
 def test_order_of_events_and_of_ranks_does_not_matter(
     device: list[list[Span]],
@@ -174,7 +174,7 @@ def test_order_of_events_and_of_ranks_does_not_matter(
         assert (before.tables[rank] == after.tables[rank]).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(two, two, arrivals)
 def test_scaling_time_scales_every_class(
     device: list[list[Span]], host: list[list[Span]], late: list[int]
@@ -185,7 +185,7 @@ def test_scaling_time_scales_every_class(
         assert (3 * before.tables[rank] == after.tables[rank]).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(two, two, arrivals, st.booleans())
 def test_the_last_arriver_does_not_wait(
     device: list[list[Span]], host: list[list[Span]], late: list[int], on_device: bool
@@ -202,7 +202,7 @@ def test_the_last_arriver_does_not_wait(
             assert transfer == result.times.transfer_ns[number]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(two, two, arrivals, st.booleans(), st.integers(1, 59))
 def test_splitting_an_event_in_two_changes_no_class(
     device: list[list[Span]],
@@ -211,7 +211,11 @@ def test_splitting_an_event_in_two_changes_no_class(
     on_device: bool,
     cut: int,
 ) -> None:
-    """Host spans split where they stand; the halves touch, so the time they cover is the same."""
+    """Host spans split where they stand; the halves touch, so the time they cover is the same.
+
+    Calls that enqueue collectives are left out: which of two is the inner one hangs on their start.
+    """
+    host = [[(kind % 7, at, length) for kind, at, length in own] for own in host]
     halves = [
         [
             piece
@@ -230,7 +234,7 @@ def test_splitting_an_event_in_two_changes_no_class(
         assert (before.tables[rank] == after.tables[rank]).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 100), min_size=3 * STEPS, max_size=3 * STEPS))
 def test_another_rank_cannot_make_a_transfer_longer(late: list[int]) -> None:
     found = []
