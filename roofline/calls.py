@@ -258,7 +258,7 @@ class _Grouping:
         found = [
             CallGroup(
                 name=name,
-                dims=_readable(shapes[shape].dims),
+                dims=readable(shapes[shape].dims),
                 cost=one,
                 recomputed=again,
                 calls=calls,
@@ -291,7 +291,7 @@ def _with_precision(found: OpCost, precision: str) -> OpCost:
     return replace(found, precision=precision)
 
 
-def _readable(dims: tuple[object, ...]) -> str:
+def readable(dims: tuple[object, ...]) -> str:
     """Shapes without the scalars: "8944x1024, 1024x2816"; tensor lists as their length."""
     shown = []
     for entry in dims:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from perfkit.roofline.calls import calls_of, readable
 from perfkit.roofline.convolution import products
 from perfkit.roofline.dtypes import element_type
 from perfkit.roofline.table import cost, known
+from perfkit.trace.kineto import read_kineto
 from perfkit.trace.model import OpShape
 
 MIB = 2**20
@@ -104,3 +106,59 @@ def test_what_has_no_formula_is_none_and_named(shared_traces: Path) -> None:
         "aten::batch_norm",
     }
     assert len(without) == 6
+
+
+def test_kernel_time_of_every_operator_agrees(shared_traces: Path) -> None:
+    """Kernels tied to operators: calls, recomputation and time, by operator and shapes.
+
+    A convolution on MI300X clears its output first: we count that memset, TraceLens does not.
+    """
+    compared, missing = 0, set()
+    for name in SETS:
+        ours = grouped(shared_traces / "tracelens" / f"{name}.json.gz")
+        theirs: dict[Key, list[float]] = {}
+        for row, shape in rows(shared_traces / "tracelens" / f"{name}_csvs"):
+            again = row.get("is_recompute") == "True"
+            sums = theirs.setdefault((row["name"], readable(shape.dims), again), [0.0, 0.0])
+            sums[0] += int(row["operation_count"])
+            sums[1] += float(row["Kernel Time (µs)_sum"])
+        missing |= {key[0] for key in theirs.keys() - ours.keys()}
+        for key in theirs.keys() & ours.keys():
+            calls, time_us = ours[key]
+            assert calls == theirs[key][0], key
+            slack = 0.15 if key[0].startswith("aten::convolution") else 1e-3
+            assert theirs[key][1] * 0.999 <= time_us <= theirs[key][1] * (1 + slack), key
+            compared += 1
+    assert compared == 160
+    # relu_ calls clamp_min_ and stands for it: no kernel belongs to two operators.
+    assert {name for name in missing if known(name)} == {"aten::clamp_min_"}
+
+
+def test_activation_checkpointing_is_seen_as_recomputation(shared_traces: Path) -> None:
+    ours = grouped(shared_traces / "tracelens" / "mi300_ddp_resnet.json.gz")
+    forward = sum(calls for (name, _, again), (calls, _) in ours.items() if forward_of(name, again))
+    recomputed = sum(
+        calls
+        for (name, _, again), (calls, _) in ours.items()
+        if name == "aten::convolution" and again
+    )
+    assert (forward, recomputed) == (60, 57)
+
+
+def forward_of(name: str, again: bool) -> bool:
+    return name == "aten::convolution" and not again
+
+
+Key = tuple[str, str, bool]
+
+
+def grouped(path: Path) -> dict[Key, tuple[int, float]]:
+    """Calls and kernel microseconds by operator, inputs and whether it ran again."""
+    trace = read_kineto(path)
+    steps = frozenset(trace.steps.index.tolist())
+    sums: dict[Key, tuple[int, float]] = {}
+    for group in calls_of(trace, steps).groups:
+        key = (group.name, group.dims, group.recomputed)
+        calls, time_us = sums.get(key, (0, 0.0))
+        sums[key] = (calls + group.calls, time_us + group.time_ns / 1e3)
+    return sums
