@@ -1,5 +1,7 @@
 """From a run to its derived files: read, analyse, decide where to write, write whole files."""
 
+import contextlib
+import hashlib
 import itertools
 import os
 import tempfile
@@ -41,7 +43,7 @@ def produce(paths: Sequence[Path], out: Path | None) -> Results:
     cannot be used, UsageError where nothing can be written.
     """
     run = run_folder.open_run(paths)
-    folder = make_writable(out or run.path or elsewhere(run), may_move=out is None, run=run)
+    folder = writable(out or run.path or elsewhere(run), may_move=out is None, run=run)
     analysis = analyse(run)
     with console.progress("writing the report"):
         write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
@@ -74,7 +76,7 @@ def recall(path: Path) -> Analysis:
     except (OSError, InputError) as error:
         if path.is_dir():
             return analyse(run_folder.open_run([path]))
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = error.strerror if isinstance(error, OSError) else error.message
         raise InputError(
             f"{path} is neither a run folder nor an analysis.json: {reason}",
             hint="perfkit analyze reads traces",
@@ -87,18 +89,26 @@ def home(path: Path) -> Path:
 
 
 def elsewhere(run: Run) -> Path:
-    """Return where the derived files of a run go that cannot hold them itself."""
-    return Path.cwd() / "perfkit-runs" / f"analysis-{run.run_id}"
+    """Return where the derived files of a run go that cannot hold them itself.
+
+    The same traces always go to the same folder, others of the same name to another.
+    """
+    sources = sorted(str(path.absolute()) for rank in run.ranks for path in rank.traces)
+    digest = hashlib.sha256("\n".join([str(run.path), *sources]).encode()).hexdigest()[:6]
+    name = run.run_id.partition(".")[0]
+    return Path.cwd() / "perfkit-runs" / f"analysis-{name}-{digest}"
 
 
-def make_writable(folder: Path, *, may_move: bool, run: Run) -> Path:
-    """Return `folder` once it exists and takes files, or another one if it may lie elsewhere."""
+def writable(folder: Path, *, may_move: bool, run: Run) -> Path:
+    """Return `folder` if it can be made and takes files, or another one if it may lie elsewhere.
+
+    Makes nothing, so that an analysis that fails leaves nothing behind. Raises UsageError.
+    """
     choices = [folder, elsewhere(run)] if may_move else [folder]
     reason = ""
     for choice in dict.fromkeys(choices):
         try:
-            choice.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=choice):
+            with tempfile.TemporaryFile(dir=_nearest_existing(choice)):
                 pass
         except OSError as error:
             reason = reason or f"cannot write into {choice}: {error.strerror}"
@@ -109,14 +119,24 @@ def make_writable(folder: Path, *, may_move: bool, run: Run) -> Path:
     raise UsageError(reason, hint="name a writable folder with --out DIR")
 
 
+def _nearest_existing(folder: Path) -> Path:
+    path = folder.absolute()
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file under a temporary name and rename it. Raises UsageError."""
+    """Write a whole file, and its folder, under a temporary name and rename it.
+
+    Raises UsageError.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise UsageError(
             f"cannot write {path}: {error.strerror}", hint="name another place with --out"
         ) from error

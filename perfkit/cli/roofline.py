@@ -52,9 +52,7 @@ def command(
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(opened))
     with console.progress("placing operators under their roofs"):
         found = roofline_of(opened, load, measured)
-    folder = results.make_writable(
-        opened.path or results.elsewhere(opened), may_move=True, run=opened
-    )
+    folder = results.writable(opened.path or results.elsewhere(opened), may_move=True, run=opened)
     page = folder / PAGE_FILE
     results.write(page, roofline_plot.page(found).encode())
     if as_json:

@@ -31,12 +31,13 @@ def test_results_go_where_they_can_be_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     wanted = tmp_path / "new" / "run"
-    assert results.make_writable(wanted, may_move=True, run=RUN) == wanted
-    assert wanted.is_dir()
+    assert results.writable(wanted, may_move=True, run=RUN) == wanted
+    assert not any(tmp_path.iterdir())
     assert capsys.readouterr().err == ""
-    moved = results.make_writable(Path("/proc/run"), may_move=True, run=RUN)
-    assert moved == tmp_path / "perfkit-runs" / "analysis-abc"
-    assert moved.is_dir()
+    moved = results.writable(Path("/proc/run"), may_move=True, run=RUN)
+    assert moved == results.elsewhere(RUN)
+    assert moved.parent == tmp_path / "perfkit-runs"
+    assert moved.name.startswith("analysis-abc-")
     said = capsys.readouterr().err
     assert "cannot write into /proc/run" in said
     assert f"the results go to {moved}" in said
@@ -44,7 +45,7 @@ def test_results_go_where_they_can_be_written(
 
 def test_an_out_that_cannot_be_written_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="cannot write into /proc/run"):
-        results.make_writable(Path("/proc/run"), may_move=False, run=RUN)
+        results.writable(Path("/proc/run"), may_move=False, run=RUN)
 
 
 def test_files_are_written_whole(tmp_path: Path) -> None:
