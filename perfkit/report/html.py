@@ -14,14 +14,13 @@ from itertools import groupby
 
 import msgspec
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from perfkit.analyzers.result import Analysis
 from perfkit.report import geometry, palette
 from perfkit.report.build import build
 from perfkit.report.definitions import definitions, meaning
 from perfkit.report.model import Bar, Lane, Page, TimelineChart
-from perfkit.report.overview import is_command
 
 
 def render(analysis: Analysis) -> str:
@@ -80,7 +79,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "meaning": meaning,
         "look": palette.look,
-        "is_command": is_command,
+        "prose": prose,
         "kind_of": _kind_of,
         "grouped": _grouped,
         "stacked": geometry.stacked,
@@ -94,6 +93,16 @@ def _environment() -> Environment:
 
 def _kind_of(block: msgspec.Struct) -> str:
     return str(block.__struct_config__.tag)
+
+
+def prose(text: str) -> Markup:
+    """Return text with what stands between backticks as code; everything escaped."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    code = Markup("<code>{}</code>")
+    shown = [code.format(part) if i % 2 else escape(part) for i, part in enumerate(parts)]
+    return Markup("").join(shown)
 
 
 def _grouped(bars: Sequence[Bar]) -> Iterator[list[Bar]]:

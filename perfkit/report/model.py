@@ -25,6 +25,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str
     meaning: str = ""
     numeric: bool = False
+    prose: bool = False  # cells may hold code between backticks
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="table"):
@@ -182,7 +183,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=
     evidence: str
     ranks: str
     gain: str
-    next_step: str
+    next_step: str  # prose
+    command: str = ""  # the line to run, complete
     not_when: str = ""
     recipe: str = ""
 

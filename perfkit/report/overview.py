@@ -1,10 +1,8 @@
 """The first screen: the verdict with its evidence and doubts, and what to do next."""
 
-import re
-
 from perfkit import units
 from perfkit.analyzers.result import Analysis, Finding, Throughput, Verdict
-from perfkit.report import palette, show
+from perfkit.report import commands, palette, show
 from perfkit.report.model import Advice, Block, Fact, Headline, Note, Section
 from perfkit.report.names import name
 
@@ -81,8 +79,7 @@ def would_change(analysis: Analysis) -> str:
     """Return what would make the verdict read otherwise."""
     verdict = analysis.verdict
     if verdict.label == "undetermined":
-        remedies = [name(c.remedy, 300) for c in analysis.quality.cannot_tell if c.remedy]
-        return remedies[0] if remedies else "A run with a profiled window: perfkit profile -- CMD"
+        return name(commands.remedy(analysis), 300) or "A run with a profiled window."
     if verdict.margin is None:
         return ""
     shares = sorted(verdict.rollup_after_blame.items(), key=lambda item: -item[1])
@@ -200,6 +197,7 @@ def ordered(findings: tuple[Finding, ...]) -> list[Finding]:
 
 def advice(finding: Finding, analysis: Analysis) -> Advice:
     """Return one finding as shown on the page."""
+    prose, command = commands.split(finding.next_step, analysis)
     return Advice(
         id=name(finding.id, 80),
         severity=finding.severity if finding.severity in SEVERITIES else "info",
@@ -207,7 +205,8 @@ def advice(finding: Finding, analysis: Analysis) -> Advice:
         evidence=show.sentence(name(finding.evidence, 800)),
         ranks=show.ranks(finding.ranks, analysis.world.size),
         gain=gain(finding),
-        next_step=name(finding.next_step, 800),
+        next_step=name(prose, 800),
+        command=name(command, 2000),
         not_when=name(finding.not_when),
         recipe=name(finding.recipe or "", 80),
     )
@@ -218,11 +217,3 @@ def gain(finding: Finding) -> str:
     if finding.gain_ceiling is None:
         return ""
     return f"at most {units.ratio(finding.gain_ceiling)}"
-
-
-_COMMAND = re.compile(r"^(perfkit|torchrun|python3?|export|pip|[A-Z][A-Z0-9_]*=)\b")
-
-
-def is_command(text: str) -> bool:
-    """Say whether a next step is a line for a shell rather than prose."""
-    return bool(_COMMAND.match(text))

@@ -82,14 +82,18 @@ def _limits_table(analysis: Analysis) -> Table:
         (
             Cell(text=name(limit.claim)),
             Cell(text=name(limit.why)),
-            Cell(text=name(limit.remedy), foreign=True),
+            Cell(text=name(limit.remedy)),
         )
         for limit in analysis.quality.cannot_tell
     )
     return Table(
         id="cannot-tell",
         caption="What this capture cannot tell",
-        columns=(Column(title="Claim"), Column(title="Why not"), Column(title="What would let it")),
+        columns=(
+            Column(title="Claim"),
+            Column(title="Why not"),
+            Column(title="What would let it", prose=True),
+        ),
         rows=rows,
         empty="Nothing that this report claims is out of this capture's reach.",
     )

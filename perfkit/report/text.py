@@ -4,7 +4,7 @@ import textwrap
 
 from perfkit import units
 from perfkit.analyzers.result import Analysis, RankBudget
-from perfkit.report import overview, palette, show
+from perfkit.report import commands, overview, palette, show
 from perfkit.report.names import cells, fit, name, visible
 
 LINES = 23
@@ -196,7 +196,8 @@ def _next(page: _Screen, analysis: Analysis) -> list[str]:
         title = fit(f"{number}. {name(finding.title)}", place)
         label = page.strong("Next".ljust(_INDENT)) if number == 1 else " " * _INDENT
         lines.append(label + title + (f" ({ceiling})" if ceiling else ""))
-        step = page.wrap(finding.next_step, 1, _INDENT + 3)[0]
+        prose, command = commands.split(finding.next_step, analysis)
+        step = page.wrap(" ".join((prose, command)).strip(), 1, _INDENT + 3)[0]
         lines.append(page.faint(step))
     return lines
 
@@ -219,15 +220,4 @@ def _where(page: _Screen, analysis: Analysis, report_path: str) -> list[str]:
     if report_path:
         # A path is never cut: it is there to be copied.
         lines.append(page.strong("Report".ljust(_INDENT)) + visible(report_path))
-    return [*lines, *page.labelled("Then", next_command(analysis), 2)]
-
-
-def next_command(analysis: Analysis) -> str:
-    """Return the command to run next: what settles an open verdict, or the run after a change."""
-    if analysis.verdict.label == "undetermined":
-        remedies = [c.remedy for c in analysis.quality.cannot_tell if overview.is_command(c.remedy)]
-        if remedies:
-            return name(remedies[0])
-    if analysis.run.command:
-        return f"perfkit profile -- {name(analysis.run.command)}"
-    return "perfkit profile -- CMD"
+    return [*lines, *page.labelled("Then", commands.following(analysis), 2)]

@@ -147,7 +147,11 @@ def _null_note(analysis: Analysis) -> str:
     missing = [k for k in palette.ORDER if analysis.budget.classes.get(k, _NOTHING) is None]
     if not missing:
         return ""
-    return "Not recorded in this capture: " + ", ".join(palette.label(k) for k in missing) + "."
+    return (
+        "Not recorded in this capture, so neither zero nor counted: "
+        + ", ".join(palette.label(k) for k in missing)
+        + "."
+    )
 
 
 _NOTHING = ClassTime(ms=0.0, share=0.0)
@@ -157,14 +161,14 @@ def _class_table(analysis: Analysis) -> Table:
     rows = []
     for key in palette.ORDER:
         time = analysis.budget.classes.get(key, _NOTHING)
-        if time is not None and time.ms == 0:
+        if time is None or time.ms == 0:
             continue
         rows.append(
             (
                 Cell(text=palette.label(key), swatch=key, hover=key),
                 Cell(text=palette.label(palette.FAMILY_OF[key])),
-                _time_cell(None if time is None else time.ms),
-                _share_cell(None if time is None else time.share),
+                _time_cell(time.ms),
+                _share_cell(time.share),
                 *_extremes(analysis, key),
             )
         )
@@ -180,7 +184,7 @@ def _class_table(analysis: Analysis) -> Table:
             Column(title="Most, on rank", meaning="class_ms", numeric=True),
         ),
         rows=tuple(rows),
-        note="Classes with a recorder and no time are left out; those without one say so.",
+        note=" ".join(t for t in ("Classes without time are left out.", _null_note(analysis)) if t),
     )
 
 

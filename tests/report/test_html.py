@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from perfkit.report.html import render, timeline_data
+from perfkit.report.html import prose, render, timeline_data
 from perfkit.report.model import Lane, Mark, TimelineChart
 from perfkit.report.names import name
 from tests.report.sample import HOSTILE, SAMPLES, hostile_gpu
@@ -130,3 +130,15 @@ def test_pages_stay_small() -> None:
 
 def test_the_page_is_the_same_each_time() -> None:
     assert render(hostile_gpu()) == render(hostile_gpu())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run `a < b` now", "run <code>a &lt; b</code> now"),
+        ("<b>`", "&lt;b&gt;`"),
+        ("`</code><img>`", "<code>&lt;/code&gt;&lt;img&gt;</code>"),
+    ],
+)
+def test_backticks_make_code_and_nothing_else(text: str, shown: str) -> None:
+    assert str(prose(text)) == shown

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from perfkit.report.names import cells
-from perfkit.report.text import LINES, next_command, render
+from perfkit.report.text import LINES, render
 from tests.report.sample import HOSTILE, SAMPLES, hostile_gpu, io_bound, no_trace
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -81,12 +81,6 @@ def test_no_trace_names_the_line_that_would_settle_it() -> None:
 def test_hostile_names_move_no_cursor() -> None:
     shown = render(hostile_gpu(), width=80, color=False, report_path=f"/tmp/{HOSTILE[5]}")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
-
-
-def test_the_next_command_repeats_the_run() -> None:
-    assert next_command(io_bound()) == (
-        "perfkit profile -- torchrun --nproc-per-node=2 train_cnn.py --workers 0"
-    )
 
 
 def test_no_confidence_is_claimed_where_there_is_none() -> None:

@@ -1,0 +1,61 @@
+"""Commands in advice: found where they end it, completed with the run's own command."""
+
+import msgspec
+import pytest
+
+from perfkit.analyzers import result as r
+from perfkit.report.commands import following, remedy, split
+from tests.report.sample import hostile_gpu, io_bound, no_trace
+
+RUN = "torchrun --nproc-per-node=2 train_cnn.py --workers 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "prose", "command"),
+    [
+        ("perfkit profile -- CMD", "", f"perfkit profile -- {RUN}"),
+        (
+            "find the lines: perfkit profile --py-spy -- CMD",
+            "find the lines",
+            f"perfkit profile --py-spy -- {RUN}",
+        ),
+        ("OMP_NUM_THREADS=2 torchrun x.py", "", "OMP_NUM_THREADS=2 torchrun x.py"),
+        ("torchrun x.py", "", "torchrun x.py"),
+        ("torch.compile, CUDA graphs", "torch.compile, CUDA graphs", ""),
+        ("set NCCL_DEBUG=INFO and look", "set NCCL_DEBUG=INFO and look", ""),
+        ("capture with `perfkit profile`", "capture with `perfkit profile`", ""),
+        ("lower bucket_cap_mb (25 MB is usual)", "lower bucket_cap_mb (25 MB is usual)", ""),
+        ("", "", ""),
+    ],
+)
+def test_advice_splits_into_prose_and_command(text: str, prose: str, command: str) -> None:
+    assert split(text, io_bound()) == (prose, command)
+
+
+def test_a_backslash_in_the_command_stays() -> None:
+    run = msgspec.structs.replace(io_bound().run, command=r"python \1 t.py")
+    changed = msgspec.structs.replace(io_bound(), run=run)
+    assert split("perfkit profile -- CMD", changed)[1] == r"perfkit profile -- python \1 t.py"
+
+
+def test_the_next_command_settles_the_verdict_or_repeats_the_run() -> None:
+    assert following(io_bound()) == f"perfkit profile -- {RUN}"
+    assert following(no_trace()) == "perfkit profile --window 2:5 -- torchrun train.py"
+    unknown = msgspec.structs.replace(io_bound().run, command="")
+    foreign = msgspec.structs.replace(io_bound(), run=unknown)
+    assert following(foreign) == "perfkit profile -- CMD"
+
+
+def test_an_unsplit_wait_is_settled_by_what_concerns_collectives() -> None:
+    limits = (
+        r.CannotTell(claim="waiting for input", why="w", remedy="wrap the fetch"),
+        r.CannotTell(claim="how much of communication is waiting", why="w", remedy="all ranks"),
+    )
+    analysis = hostile_gpu()
+    changed = msgspec.structs.replace(
+        analysis,
+        quality=msgspec.structs.replace(analysis.quality, cannot_tell=limits),
+        verdict=msgspec.structs.replace(analysis.verdict, reason="wait_not_separable"),
+    )
+    assert remedy(changed) == "all ranks"
+    assert remedy(msgspec.structs.replace(changed, verdict=analysis.verdict)) == "wrap the fetch"
