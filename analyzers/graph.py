@@ -1,0 +1,325 @@
+"""The replay graph of a run: all ranks' tasks over some steps, with collectives across ranks.
+
+A collective's members start together, when the last is ready, and each takes the time from the
+last start to its own end (on aligned clocks; else the shortest stay of any rank). The graph is
+fit for predictions only if replaying it unmodified gives the measured time within 2 %; otherwise
+it is refused and the largest delay without a recorded cause is named (models.md 5.2).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfkit.analyzers.calls import Calls, collect_calls
+from perfkit.analyzers.clocks import align_clocks, rank_offsets
+from perfkit.analyzers.graph_device import device_piece
+from perfkit.analyzers.graph_host import host_piece
+from perfkit.analyzers.graph_pieces import Piece, Unexplained
+from perfkit.analyzers.host_state import ProcessPauses
+from perfkit.analyzers.matching import Instance, match_calls
+from perfkit.analyzers.refusal import Refusal
+from perfkit.analyzers.replay import (
+    F64,
+    CyclicGraphError,
+    Plan,
+    Schedule,
+    TaskGraph,
+)
+from perfkit.analyzers.windows import is_device_work
+from perfkit.trace.kinds import TimeClass
+from perfkit.trace.model import I64, NONE, RankRecord, RankTrace, Run, StepLines
+
+TOLERANCE = 0.02
+MOST_STEPS = 6
+MOST_TASKS = 4_000_000
+KINDS = tuple(c.key for c in TimeClass)
+Load = Callable[[RankRecord], RankTrace]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What a matched collective moves: for costs of another network."""
+
+    op: str
+    ranks: int
+    size_bytes: int  # S of nccl-tests; NONE unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepGraph:
+    """A validated graph. `transfer` maps a collective's number to what it moves."""
+
+    plan: Plan
+    base: Schedule
+    steps: tuple[int, ...]
+    ranks: tuple[int, ...]
+    step_ns: float  # measured: mean period of the steps' ends, on the slowest rank
+    replay_error: float  # replayed / measured - 1
+    step_of_task: I64  # place among `steps`; NONE: none
+    transfers: tuple[Transfer, ...]
+    unmatched: int  # collectives of which not all members were captured
+    name: I64  # of each task, into `names`
+    names: tuple[str, ...]
+    on_device: bool
+    unexplained: tuple[tuple[int, Unexplained], ...]  # by rank, largest first
+
+    def period_ns(self, schedule: Schedule) -> float:
+        """Return the mean time from one step's end to the next one's in a replay."""
+        return _period(_step_ends(self.step_of_task, schedule.end_ns, len(self.steps)))
+
+
+def build_graph(run: Run, load: Load) -> StepGraph | Refusal:
+    """Build and validate the graph of the last common steps of a run, at most MOST_STEPS."""
+    records = [r for r in run.ranks if r.traces]
+    if not records:
+        return Refusal(reason="the run holds no trace", remedy="profile it with a window")
+    steps = _common_steps([_usable_steps(load(r), r.lines) for r in records])
+    if not steps:
+        return Refusal(
+            reason="no step was captured whole on all ranks",
+            remedy="profile a window of at least two steps: --window A:B",
+        )
+    pieces, calls, domains = [], {}, {}
+    for record in records:
+        trace = load(record)
+        pieces.append(rank_piece(trace, record.lines, steps))
+        calls[trace.rank] = collect_calls(trace)
+        domains[trace.rank] = trace.clock_domain
+        if sum(len(p.start_ns) for p in pieces) > MOST_TASKS:
+            return Refusal(
+                reason=f"the captured steps hold more than {MOST_TASKS} tasks",
+                remedy="profile fewer steps or ranks",
+            )
+    instances = match_calls(calls, run.world_size)
+    offsets = rank_offsets(align_clocks(calls, domains, instances), domains)
+    on_device = any(table.on_device for table in calls.values())
+    return assemble(_Parts(pieces, calls, instances, offsets, on_device))
+
+
+def rank_piece(trace: RankTrace, lines: StepLines, steps: tuple[int, ...]) -> Piece:
+    """Return one rank's tasks over the given consecutive steps."""
+    rows = np.isin(trace.steps.index, steps)
+    starts, ends = trace.steps.start_ns[rows], trace.steps.end_ns[rows]
+    bounds = np.column_stack([starts, np.append(starts[1:], ends[-1:])])
+    pauses = ProcessPauses.of(lines)
+    on_device = bool(is_device_work(trace.events).any())
+    return (device_piece if on_device else host_piece)(trace, pauses, steps, bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """All that the graph is put together from."""
+
+    pieces: Sequence[Piece]
+    calls: Mapping[int, Calls]
+    instances: Sequence[Instance]
+    offsets_ns: Mapping[int, int | None]
+    on_device: bool
+
+
+def assemble(parts: _Parts) -> StepGraph | Refusal:
+    """Join the ranks' pieces and replay them; refuse a graph that does not reproduce the run."""
+    pieces = parts.pieces
+    base = np.cumsum([0, *(len(p.start_ns) for p in pieces)])
+    tasks = int(base[-1])
+    groups = _Collectives(parts, base)
+    skew = _skew_ns(pieces, parts.offsets_ns)
+    graph = TaskGraph(
+        duration_ns=np.concatenate([groups.duration_ns, skew]).astype(np.float64),
+        resource=np.concatenate([_resources(pieces), -1 - np.arange(len(pieces))]),
+        kind=np.concatenate([groups.kind, np.full(len(pieces), int(TimeClass.OTHER))]),
+        rank=np.concatenate([np.repeat([p.rank for p in pieces], np.diff(base)),
+                             [p.rank for p in pieces]]),
+        collective=np.concatenate([groups.number, np.full(len(pieces), NONE)]),
+        key=np.full(tasks + len(pieces), NONE),
+        **_edges(pieces, base, tasks),
+        kinds=KINDS,
+    )  # fmt: skip
+    try:
+        plan = Plan(graph)
+    except CyclicGraphError as error:
+        return Refusal(
+            reason=f"the captured order contradicts itself ({len(error.tasks)} tasks wait for "
+            "each other)",
+            remedy="the clocks of the ranks may be off; capture again",
+        )
+    schedule = plan.run()
+    measured = np.max([p.step_end_ns - p.begin_ns + own for p, own in zip(pieces, skew,
+                                                                          strict=True)], axis=0)
+    names, name = _names(pieces)
+    step = np.concatenate([*(p.step for p in pieces), np.full(len(pieces), NONE)])
+    replayed = _step_ends(step, schedule.end_ns, len(pieces[0].steps))
+    result = StepGraph(
+        plan=plan,
+        base=schedule,
+        steps=pieces[0].steps,
+        ranks=tuple(p.rank for p in pieces),
+        step_ns=_period(measured),
+        replay_error=_period(replayed) / _period(measured) - 1,
+        step_of_task=step,
+        transfers=tuple(groups.transfers),
+        unmatched=groups.unmatched,
+        name=np.concatenate([name, np.full(len(pieces), NONE)]),
+        names=names,
+        on_device=parts.on_device,
+        unexplained=_largest(pieces),
+    )
+    whole = float(replayed.max() / measured.max() - 1)
+    if max(abs(result.replay_error), abs(whole)) > TOLERANCE:
+        return Refusal(
+            reason=_gap(result, whole), remedy="predictions from this capture would be wrong"
+        )
+    return result
+
+
+def _step_ends(step: I64, end_ns: F64, steps: int) -> F64:
+    """Return when each step's last task ended, on any rank."""
+    ends = np.zeros(steps)
+    np.maximum.at(ends, step[step >= 0], end_ns[step >= 0])
+    return ends
+
+
+def _period(ends: F64) -> float:
+    """Return the mean distance of consecutive ends; of a single step, its end."""
+    return float((ends[-1] - ends[0]) / (len(ends) - 1)) if len(ends) > 1 else float(ends[0])
+
+
+class _Collectives:
+    """The super-nodes: which tasks start together, and how long each then takes."""
+
+    def __init__(self, parts: _Parts, base: I64) -> None:
+        self.duration_ns = np.concatenate([p.duration_ns for p in parts.pieces])
+        self.kind = np.concatenate([p.kind for p in parts.pieces])
+        self.number = np.full(int(base[-1]), NONE, np.int64)
+        self.transfers: list[Transfer] = []
+        task_of = {
+            (piece.rank, int(call)): int(base[i]) + task
+            for i, piece in enumerate(parts.pieces)
+            for task, call in enumerate(piece.call.tolist())
+            if call != NONE
+        }
+        for instance in parts.instances:
+            members = [(m, task_of[m]) for m in instance.members if m in task_of]
+            if len(members) == len(instance.members):
+                self._join(parts, instance, [task for _, task in members])
+        communicates = self.kind == int(TimeClass.COMM_UNMATCHED)
+        self.unmatched = int(np.count_nonzero(communicates))
+
+    def _join(self, parts: _Parts, instance: Instance, tasks: list[int]) -> None:
+        calls = parts.calls
+        stays = _transfer_times(parts, instance)
+        rank, row = instance.members[0]
+        self.number[tasks] = len(self.transfers)
+        self.duration_ns[tasks] = stays
+        self.kind[tasks] = int(TimeClass.COMM_TRANSFER)
+        self.transfers.append(
+            Transfer(
+                op=instance.op,
+                ranks=len(instance.members),
+                size_bytes=int(calls[rank].size_bytes[row]),
+            )
+        )
+
+
+def _transfer_times(parts: _Parts, instance: Instance) -> list[int]:
+    """Return each member's time from the last start on; clock-free where clocks are unknown."""
+    calls, offsets = parts.calls, parts.offsets_ns
+    stays = [int(calls[r].duration_ns[row]) for r, row in instance.members]
+    known = [offsets.get(r) for r, _ in instance.members]
+    if any(offset is None for offset in known):
+        return [min(stays)] * len(stays)
+    starts, ends = [], []
+    for (rank, row), offset in zip(instance.members, known, strict=True):
+        assert offset is not None
+        starts.append(int(calls[rank].start_ns[row]) + offset)
+        ends.append(int(calls[rank].end_ns[row]) + offset)
+    return [max(0, end - max(starts)) for end in ends]
+
+
+def _resources(pieces: Sequence[Piece]) -> I64:
+    found, used = [], 0
+    for piece in pieces:
+        found.append(piece.resource + used)
+        used += int(piece.resource.max(initial=0)) + 1
+    return np.concatenate(found)
+
+
+def _skew_ns(pieces: Sequence[Piece], offsets: Mapping[int, int | None]) -> F64:
+    """Return how much later than the first each rank entered the window; 0 where unknown."""
+    if any(offsets.get(p.rank) is None for p in pieces):
+        return np.zeros(len(pieces))
+    begins = np.array([p.begin_ns + (offsets[p.rank] or 0) for p in pieces], np.int64)
+    return (begins - begins.min()).astype(np.float64)
+
+
+def _edges(pieces: Sequence[Piece], base: I64, tasks: int) -> dict[str, I64 | F64]:
+    """Return the edge columns; every rank's resources begin after its skew."""
+    sources, targets, lags, kinds = [], [], [], []
+    for i, piece in enumerate(pieces):
+        _, first = np.unique(piece.resource, return_index=True)
+        sources += [piece.edge_source + base[i], np.full(len(first), tasks + i)]
+        targets += [piece.edge_target + base[i], first + base[i]]
+        lags += [piece.edge_lag_ns, np.zeros(len(first), np.int64)]
+        kinds += [piece.edge_kind, np.zeros(len(first), np.int64)]
+    return {
+        "edge_source": np.concatenate(sources),
+        "edge_target": np.concatenate(targets),
+        "edge_lag_ns": np.concatenate(lags).astype(np.float64),
+        "edge_kind": np.concatenate(kinds),
+    }
+
+
+def _names(pieces: Sequence[Piece]) -> tuple[tuple[str, ...], I64]:
+    table: dict[str, int] = {}
+    columns = []
+    for piece in pieces:
+        numbers = np.array([table.setdefault(n, len(table)) for n in piece.names], np.int64)
+        columns.append(numbers[piece.name])
+    return tuple(table), np.concatenate(columns)
+
+
+def _largest(pieces: Sequence[Piece]) -> tuple[tuple[int, Unexplained], ...]:
+    rows = [(p.rank, u) for p in pieces for u in p.unexplained]
+    return tuple(sorted(rows, key=lambda row: -row[1].total_ns))
+
+
+def _gap(graph: StepGraph, whole: float) -> str:
+    percent = 100 * max(graph.replay_error, whole, key=abs)
+    text = f"replaying the run unchanged is {percent:+.1f} % off the measured time"
+    if not graph.unexplained:
+        return text
+    rank, worst = graph.unexplained[0]
+    late_ms = worst.total_ns / 1e6 / len(graph.steps)
+    return (
+        f"{text}; largest part without a recorded cause: {worst.resource} of rank {rank} is late "
+        f"by {late_ms:.2f} ms a step, most before {worst.name[:60]}"
+    )
+
+
+def _usable_steps(trace: RankTrace, lines: StepLines) -> set[int]:
+    steps = trace.steps
+    evaluated = set(lines.index[lines.has_eval].tolist())
+    good = steps.complete & ~steps.has_eval & (steps.index >= 0)
+    return set(steps.index[good].tolist()) - evaluated
+
+
+def _common_steps(by_rank: Sequence[set[int]]) -> tuple[int, ...]:
+    """Return the longest run of consecutive steps that all ranks captured, its last MOST_STEPS."""
+    common = sorted(set.intersection(*by_rank))
+    best: list[int] = []
+    for stretch in _stretches(common):
+        if len(stretch) >= len(best):
+            best = stretch
+    return tuple(best[-MOST_STEPS:])
+
+
+def _stretches(numbers: Sequence[int]) -> Iterator[list[int]]:
+    current: list[int] = []
+    for number in numbers:
+        if current and number != current[-1] + 1:
+            yield current
+            current = []
+        current.append(number)
+    if current:
+        yield current

@@ -1,0 +1,204 @@
+"""A GPU rank's part of the replay graph: host, launches, streams, synchronisation.
+
+A kernel starts after the one before it on its stream and after its launch. A longer delay is put
+down to work of another stream that ended just before (an event wait); what remains is
+unexplained. Calls that block are cut at the end of the work they waited for. Dependencies that
+never made anybody wait in this capture cannot be seen: predictions of a slower network or
+device are therefore lower bounds.
+"""
+
+from bisect import bisect_right
+
+import numpy as np
+
+from perfkit.analyzers.attribution import comm_rows
+from perfkit.analyzers.graph_pieces import HOST, Draft, Piece, without
+from perfkit.analyzers.host_state import ProcessPauses, host_layers
+from perfkit.analyzers.windows import is_device_work
+from perfkit.trace.intervals import Intervals, paint, union
+from perfkit.trace.kinds import Kind, TimeClass
+from perfkit.trace.model import I64, NONE, Events, RankTrace
+
+LAUNCH_LATENCY_NS = 10_000
+"""The longest delay behind a launch or a kernel that counts as overhead of the device."""
+EVENT_WAIT_NS = 20_000
+"""The longest delay between work on one stream and work on another that waited for it."""
+CONTENTION_NS = 200_000
+"""The same while the other stream goes on: the device has no room until blocks of it finish."""
+_BLOCKED_NS = 20_000
+_CLASS = {
+    Kind.KERNEL: TimeClass.COMPUTE,
+    Kind.MEMSET: TimeClass.COMPUTE,
+    Kind.MEMCPY_D2D: TimeClass.COMPUTE,
+    Kind.COMM_KERNEL: TimeClass.COMM_UNMATCHED,
+    Kind.MEMCPY_P2P: TimeClass.COMM_UNMATCHED,
+    Kind.MEMCPY_H2D: TimeClass.MEMCPY,
+    Kind.MEMCPY_D2H: TimeClass.MEMCPY,
+}
+
+
+def device_piece(
+    trace: RankTrace, pauses: ProcessPauses, steps: tuple[int, ...], bounds: Intervals
+) -> Piece:
+    """Return the rank's tasks: the host's in its step windows, and the device work launched."""
+    begin, end = int(bounds[0, 0]), int(bounds[-1, 1])
+    work = _Work(trace.events, begin, end)
+    holes = _blocked(trace, work, begin, end)
+    cuts = [*bounds.ravel().tolist(), *holes.ravel().tolist()]
+    cuts += work.released[work.released >= 0].tolist()
+    layers = host_layers(trace.events, trace.training_threads, pauses)
+    whole = paint(union([begin], [end]), layers, default=TimeClass.HOST_LAUNCH, cuts=cuts)
+    draft = Draft(trace.rank, without(whole, holes), bounds, steps)
+    tasks = _add_work(draft, trace, work)
+    _release_host(draft, trace, work, tasks, holes)
+    return draft.finish()
+
+
+class _Work:
+    """The device work of a window in order of start; shape (n,). `released`: NONE if unlaunched."""
+
+    def __init__(self, events: Events, begin: int, end: int) -> None:
+        rows = np.flatnonzero(is_device_work(events))
+        launch = events.launch[rows].astype(np.int64)
+        launched = launch >= 0
+        issue = np.where(launched, events.start_ns[launch], events.start_ns[rows])
+        late = (issue >= begin) & (issue < end)
+        carried = (issue < begin) & (events.end_ns[rows] > begin)
+        keep = late | carried
+        self.rows, self.launch = rows[keep], launch[keep]
+        self.end = events.end_ns[self.rows]
+        self.start = np.maximum(events.start_ns[self.rows], begin)
+        known = (self.launch >= 0) & late[keep]
+        self.launch = np.where(known, self.launch, NONE)
+        returned = np.minimum(events.end_ns[self.launch], self.start)
+        self.blocking = known & _waits_for_its_own(events, self.launch, self.start, self.end)
+        entered = np.maximum(events.start_ns[self.launch], begin)
+        self.released = np.where(known, np.where(self.blocking, entered, returned), NONE)
+        self.place = _streams(events, self.rows)
+
+
+def _waits_for_its_own(events: Events, launch: I64, start: I64, end: I64) -> I64:
+    """Mark launches that return only when their own copy is done (pageable memory)."""
+    entered, returned = events.start_ns[launch], events.end_ns[launch]
+    long = returned - entered > _BLOCKED_NS
+    blocks: I64 = long & (end <= returned) & (start >= entered)
+    return blocks
+
+
+def _streams(events: Events, rows: I64) -> I64:
+    lanes = np.column_stack([events.device[rows].astype(np.int64), events.thread[rows]])
+    _, place = np.unique(lanes, axis=0, return_inverse=True)
+    return place.reshape(-1) + HOST + 1
+
+
+def _blocked(trace: RankTrace, work: _Work, begin: int, end: int) -> Intervals:
+    """Return the time in which the host only waits for the device."""
+    events = trace.events
+    starts, ends = [], []
+    for row in _syncs(trace, begin, end):
+        entered, returned = int(events.start_ns[row]), int(events.end_ns[row])
+        awaited = _awaited(work, entered, returned)
+        if awaited != NONE and work.end[awaited] > entered:
+            starts.append(entered)
+            ends.append(min(int(work.end[awaited]), returned))
+    for k in np.flatnonzero(work.blocking).tolist():
+        starts.append(int(work.released[k]))
+        ends.append(int(work.end[k]))
+    return union(starts, np.minimum(np.array(ends, np.int64), end))
+
+
+def _syncs(trace: RankTrace, begin: int, end: int) -> list[int]:
+    events = trace.events
+    rows = (events.kind == Kind.SYNC) & np.isin(events.thread, trace.training_threads)
+    rows &= (events.start_ns >= begin) & (events.end_ns <= end)
+    found: list[int] = np.flatnonzero(rows).tolist()
+    return found
+
+
+def _awaited(work: _Work, entered: int, returned: int) -> int:
+    """Return the work that a blocking call waited for: launched before it, the last to end in it."""
+    before = (work.released <= entered) & (work.end <= returned)
+    if not before.any():
+        return NONE
+    return int(np.flatnonzero(before)[np.argmax(work.end[before])])
+
+
+def _add_work(draft: Draft, trace: RankTrace, work: _Work) -> list[int]:
+    events = trace.events
+    row_of_call = np.full(len(events), NONE, np.int64)
+    calls = np.flatnonzero(comm_rows(events, on_device=True))
+    row_of_call[calls] = np.arange(len(calls))
+    tasks: list[int] = []
+    lanes: dict[int, tuple[list[int], list[int]]] = {}  # stream -> ends and tasks, in order
+    for k, row in enumerate(work.rows.tolist()):
+        place = int(work.place[k])
+        ends, numbers = lanes.setdefault(place, ([], []))
+        free = ends[-1] if ends else 0
+        start = max(int(work.start[k]), free)
+        end = max(start, int(work.end[k]))
+        name = events.names[events.name[row]]
+        kind = _CLASS[Kind(int(events.kind[row]))]
+        task = draft.add(
+            start=start,
+            end=end,
+            kind=kind,
+            resource=place,
+            name=name,
+            call=int(row_of_call[row]),
+            step=int(events.step[row]),
+        )
+        released = int(work.released[k])
+        delay = start - max(free, released) if released != NONE or free else 0
+        source = draft.host_before(released) if released != NONE else NONE
+        if delay > LAUNCH_LATENCY_NS:
+            delay = _explain(draft, lanes, place, task, start, delay, name)
+        if source != NONE:
+            draft.edge(source, task, delay if released >= free else 0)
+        if numbers and released < free and delay:
+            draft.edge(numbers[-1], task, delay)
+        ends.append(end)
+        numbers.append(task)
+        tasks.append(task)
+    return tasks
+
+
+def _explain(  # noqa: PLR0913, PLR0917 - the state of one loop
+    draft: Draft,
+    lanes: dict[int, tuple[list[int], list[int]]],
+    place: int,
+    task: int,
+    start: int,
+    delay: int,
+    name: str,
+) -> int:
+    """Tie a late task to another stream's work, or count the delay; return what is left of it."""
+    best, source, occupied = NONE, NONE, False
+    for other, (ends, numbers) in lanes.items():
+        at = bisect_right(ends, start) - 1
+        occupied |= other != place and at + 1 < len(ends)  # still at work when this one started
+        if other != place and at >= 0 and ends[at] > best:
+            best, source = ends[at], numbers[at]
+    limit = CONTENTION_NS if occupied else EVENT_WAIT_NS
+    if source != NONE and start - best <= min(limit, delay):
+        draft.edge(source, task, start - best, TimeClass.IDLE_DEPENDENCY)
+        return 0
+    draft.missed(f"stream {place}", name, delay)
+    return 0
+
+
+def _release_host(
+    draft: Draft, trace: RankTrace, work: _Work, tasks: list[int], holes: Intervals
+) -> None:
+    """Let the host go on after what it waited for."""
+    events = trace.events
+    for row in _syncs(trace, int(draft.host.start_ns[0]), int(draft.host.end_ns[-1])):
+        entered, returned = int(events.start_ns[row]), int(events.end_ns[row])
+        awaited = _awaited(work, entered, returned)
+        if awaited != NONE:
+            after = draft.host_after(max(entered, int(work.end[awaited])))
+            if after != NONE:
+                draft.edge(tasks[awaited], after)
+    for k in np.flatnonzero(work.blocking).tolist():
+        after = draft.host_after(int(work.end[k]))
+        if after != NONE:
+            draft.edge(tasks[k], after)

@@ -1,0 +1,170 @@
+"""A CPU rank's part of the replay graph: the training thread, and collectives beside it.
+
+The capture has no record of a wait for a collective, so where the thread waits is inferred:
+right after the call, if nothing else was recorded until the transfer ended; at the end of the
+backward pass for transfers that it issued (DDP's finalisation); in the gap in which the transfer
+ended, if that gap is long. A transfer with none of these holds up nobody.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from perfkit.analyzers.attribution import comm_rows, host_compute
+from perfkit.analyzers.graph_pieces import HOST, Draft, Piece, without
+from perfkit.analyzers.host_state import ProcessPauses, host_layers
+from perfkit.trace.intervals import Intervals, gaps, paint, union
+from perfkit.trace.kinds import Kind, TimeClass
+from perfkit.trace.model import I64, NONE, Events, RankTrace
+
+_ACTIVITY = (Kind.OP, Kind.COMM_CALL, Kind.INPUT_WAIT, Kind.CHECKPOINT, Kind.GC, Kind.COMPILE)
+_ABOVE_COMPUTE = (TimeClass.CHECKPOINT, TimeClass.INPUT_WAIT)
+_CLOSE_NS = 50_000
+_LONG_GAP_NS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """One collective on the host: its row, where it was enqueued, where it is waited for."""
+
+    row: int  # in the event table
+    call: int  # in the rank's calls
+    start: int
+    end: int
+    enqueued: int  # NONE: the call is not in the window
+    inline: bool  # carried out by the training thread itself
+    resume: int  # the moment at which the training thread goes on; NONE: nobody waits
+
+
+def host_piece(
+    trace: RankTrace, pauses: ProcessPauses, steps: tuple[int, ...], bounds: Intervals
+) -> Piece:
+    """Return the rank's tasks in the host windows `bounds` of consecutive steps."""
+    events, begin, end = trace.events, int(bounds[0, 0]), int(bounds[-1, 1])
+    busy = _busy(events, trace.training_threads)
+    idle = gaps(busy, begin, end)
+    transfers = _transfers(trace, idle, begin, end)
+    holes = _holes(transfers, idle)
+    cuts = [*bounds.ravel().tolist(), *holes.ravel().tolist()]
+    cuts += [t.enqueued for t in transfers if t.enqueued != NONE]
+    states = host_layers(events, trace.training_threads[:1], pauses)
+    compute = host_compute(events, trace.training_threads)
+    above = [s for s in states if s[1] in _ABOVE_COMPUTE]
+    below = [s for s in states if s[1] not in _ABOVE_COMPUTE]
+    layers = [*above, (compute, int(TimeClass.COMPUTE)), *below]
+    whole = paint(union([begin], [end]), layers, default=TimeClass.HOST_LAUNCH, cuts=cuts)
+    draft = Draft(trace.rank, without(whole, holes), bounds, steps)
+    _add_transfers(draft, trace, transfers)
+    return draft.finish()
+
+
+def _busy(events: Events, threads: tuple[int, ...]) -> Intervals:
+    rows = np.isin(events.kind, _ACTIVITY) & np.isin(events.thread, threads)
+    return union(events.start_ns[rows], events.end_ns[rows])
+
+
+def _transfers(trace: RankTrace, idle: Intervals, begin: int, end: int) -> list[_Transfer]:
+    events = trace.events
+    rows = np.flatnonzero(comm_rows(events, on_device=False))
+    inside = (events.start_ns[rows] >= begin) & (events.start_ns[rows] < end)
+    calls = _enqueueing_calls(trace, rows)
+    found = []
+    for call, row in enumerate(rows.tolist()):
+        if not inside[call]:
+            continue
+        issued = int(calls[call])
+        start, stop = int(events.start_ns[row]), int(events.end_ns[row])
+        inline = int(events.thread[row]) in trace.training_threads
+        enqueued = NONE
+        if issued != NONE and int(events.start_ns[issued]) >= begin and not inline:
+            enqueued = min(int(events.end_ns[issued]), start)
+        resume = stop if inline else _resume(trace, idle, issued, stop)
+        found.append(_Transfer(row, call, start, stop, enqueued, inline, resume))
+    return found
+
+
+def _enqueueing_calls(trace: RankTrace, rows: I64) -> I64:
+    """Return the call that enqueued each transfer: as recorded, else first come first served."""
+    events = trace.events
+    known = events.op[rows].astype(np.int64)
+    calls = np.flatnonzero(
+        (events.kind == Kind.COMM_CALL) & np.isin(events.thread, trace.training_threads)
+    )
+    free = [c for c in calls.tolist() if c not in set(known.tolist())]
+    for place in np.flatnonzero(known < 0).tolist():
+        if free and events.start_ns[free[0]] <= events.start_ns[rows[place]]:
+            known[place] = free.pop(0)
+    return known
+
+
+def _resume(trace: RankTrace, idle: Intervals, issued: int, stop: int) -> int:
+    """Return when the training thread goes on after waiting for a transfer, NONE if it does not."""
+    events = trace.events
+    gap = int(np.searchsorted(idle[:, 0], stop, side="right")) - 1
+    inside = gap >= 0 and stop <= idle[gap, 1] + _CLOSE_NS
+    if issued != NONE:
+        returned = int(events.end_ns[issued])
+        if inside and idle[gap, 0] <= returned + _CLOSE_NS:
+            return int(idle[gap, 1])
+        if bool(events.backward[issued]):
+            after = _end_of_backward(trace, returned)
+            if after != NONE and stop <= after + _CLOSE_NS:
+                return after
+    if inside and idle[gap, 1] - idle[gap, 0] >= _LONG_GAP_NS:
+        return int(idle[gap, 1])
+    return NONE
+
+
+def _end_of_backward(trace: RankTrace, moment: int) -> int:
+    """Return the start of the first recorded activity after `moment` outside the backward pass."""
+    events = trace.events
+    first = int(np.searchsorted(events.start_ns, moment, side="left"))
+    rows = np.arange(first, len(events))
+    forward = np.isin(events.kind[rows], _ACTIVITY) & ~events.backward[rows]
+    forward &= np.isin(events.thread[rows], trace.training_threads)
+    place = int(np.argmax(forward)) if forward.any() else NONE
+    return int(events.start_ns[rows[place]]) if place != NONE else NONE
+
+
+def _holes(transfers: list[_Transfer], idle: Intervals) -> Intervals:
+    """Return the time in which the training thread does nothing but wait."""
+    starts, ends = [], []
+    for transfer in transfers:
+        if transfer.inline:
+            starts.append(transfer.start)
+            ends.append(transfer.end)
+        elif transfer.resume != NONE:
+            gap = int(np.searchsorted(idle[:, 1], transfer.resume, side="left"))
+            if gap < len(idle) and idle[gap, 1] == transfer.resume:
+                starts.append(int(idle[gap, 0]))
+                ends.append(max(int(idle[gap, 0]), min(transfer.end, transfer.resume)))
+    return union(starts, ends)
+
+
+def _add_transfers(draft: Draft, trace: RankTrace, transfers: list[_Transfer]) -> None:
+    events = trace.events
+    threads: dict[int, int] = {}
+    last: dict[int, int] = {}  # resource -> end of its last transfer
+    for transfer in transfers:
+        thread = int(events.thread[transfer.row])
+        place = threads.setdefault(thread, HOST + 1 + len(threads))
+        task = draft.add(
+            start=transfer.start,
+            end=transfer.end,
+            kind=TimeClass.COMM_UNMATCHED,
+            resource=place,
+            name=events.names[events.name[transfer.row]],
+            call=transfer.call,
+            step=int(events.step[transfer.row]),
+        )
+        source_end = transfer.start if transfer.inline else transfer.enqueued
+        if source_end != NONE:
+            source = draft.host_before(source_end)
+            lag = transfer.start - max(source_end, last.get(place, source_end))
+            if source != NONE:
+                draft.edge(source, task, max(0, lag))
+        last[place] = transfer.end
+        if transfer.resume != NONE:
+            after = draft.host_after(min(transfer.end, transfer.resume))
+            if after != NONE:
+                draft.edge(task, after)

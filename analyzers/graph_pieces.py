@@ -1,0 +1,161 @@
+"""One rank's part of a replay graph: tasks with what they really cost, and what each waits for.
+
+Observed waiting is taken out of the tasks and put into dependencies, so that it appears again in
+the replay only as long as its cause lasts. Delays that no dependency explains are dropped, counted
+and named: they are the replay's error.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from perfkit.trace.intervals import Intervals, Partition, label
+from perfkit.trace.kinds import TimeClass
+from perfkit.trace.model import I64, NONE
+
+HOST = 0
+"""The resource of the training threads: forward and backward threads hand over to each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexplained:
+    """Delays before the tasks of one resource that no recorded cause explains."""
+
+    resource: str
+    name: str  # of the task that was delayed longest
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One rank's tasks, shape (n,), those of a resource in time order; dependencies, shape (m,).
+
+    `call` is the row in the rank's calls of a collective transfer, else NONE. `name` indexes
+    `names`, `step` is the place of the task's step among `steps` (NONE: none). Times are the
+    rank's own clock; the piece starts at begin_ns. `step_end_ns`: when each step's last
+    task ended, as it was measured; shape (steps,).
+    """
+
+    rank: int
+    steps: tuple[int, ...]
+    begin_ns: int
+    start_ns: I64
+    duration_ns: I64
+    kind: I64  # TimeClass
+    resource: I64
+    call: I64
+    name: I64
+    step: I64
+    edge_source: I64
+    edge_target: I64
+    edge_lag_ns: I64
+    edge_kind: I64
+    names: tuple[str, ...]
+    unexplained: tuple[Unexplained, ...]
+    step_end_ns: I64
+
+
+@dataclass(slots=True)
+class Draft:
+    """A piece that is being put together; the host's tasks come first."""
+
+    rank: int
+    host: Partition
+    bounds: Intervals  # host windows of the steps
+    steps: tuple[int, ...]
+    start: list[int] = field(default_factory=list)
+    end: list[int] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    duration: list[int] = field(default_factory=list)
+    kind: list[int] = field(default_factory=list)
+    resource: list[int] = field(default_factory=list)
+    call: list[int] = field(default_factory=list)
+    name: list[int] = field(default_factory=list)
+    edges: list[tuple[int, int, int, int]] = field(default_factory=list)
+    names: dict[str, int] = field(default_factory=dict)
+    waited: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+
+    def add(  # noqa: PLR0913 - one row of a table
+        self,
+        *,
+        start: int,
+        end: int,
+        kind: TimeClass,
+        resource: int,
+        name: str,
+        call: int = NONE,
+        step: int = NONE,
+    ) -> int:
+        """Add a task beside the host's; return its number. `step` is a step's number."""
+        self.start.append(start)
+        self.end.append(end)
+        self.step.append(self.steps.index(step) if step in self.steps else NONE)
+        self.duration.append(max(0, end - start))
+        self.kind.append(int(kind))
+        self.resource.append(resource)
+        self.call.append(call)
+        self.name.append(self.names.setdefault(name, len(self.names)))
+        return len(self.host.start_ns) + len(self.start) - 1
+
+    def edge(
+        self, source: int, target: int, lag: int = 0, kind: TimeClass = TimeClass.LAUNCH_LATENCY
+    ) -> None:
+        """Let `target` wait for `source`."""
+        self.edges.append((source, target, lag, int(kind)))
+
+    def host_before(self, moment: int) -> int:
+        """Return the host task that ends at or before a moment; NONE before the first."""
+        return int(np.searchsorted(self.host.end_ns, moment, side="right")) - 1
+
+    def host_after(self, moment: int) -> int:
+        """Return the host task that starts at or after a moment; NONE behind the last."""
+        row = int(np.searchsorted(self.host.start_ns, moment, side="left"))
+        return row if row < len(self.host.start_ns) else NONE
+
+    def missed(self, resource: str, name: str, delay: int) -> None:
+        """Count a delay that nothing explains."""
+        total, worst, worst_name = self.waited.get(resource, (0, -1, ""))
+        if delay > worst:
+            worst, worst_name = delay, name
+        self.waited[resource] = (total + delay, worst, worst_name)
+
+    def finish(self) -> Piece:
+        """Return the piece."""
+        host = self.host
+        n = len(host.start_ns)
+        step = np.concatenate([label(self.bounds, host.start_ns), np.array(self.step, np.int64)])
+        ends = self.bounds[:, 1].copy()
+        beside = np.array(self.step, np.int64)
+        np.maximum.at(ends, beside[beside >= 0], np.array(self.end, np.int64)[beside >= 0])
+        edges = np.array(self.edges, dtype=np.int64).reshape(-1, 4)
+        host_name = self.names.setdefault("host", len(self.names))
+        return Piece(
+            rank=self.rank,
+            steps=self.steps,
+            begin_ns=int(self.bounds[0, 0]),
+            start_ns=np.concatenate([host.start_ns, np.array(self.start, np.int64)]),
+            duration_ns=np.concatenate(
+                [host.end_ns - host.start_ns, np.array(self.duration, np.int64)]
+            ),
+            kind=np.concatenate([host.label.astype(np.int64), np.array(self.kind, np.int64)]),
+            resource=np.concatenate([np.full(n, HOST), np.array(self.resource, np.int64)]),
+            call=np.concatenate([np.full(n, NONE), np.array(self.call, np.int64)]),
+            name=np.concatenate([np.full(n, host_name), np.array(self.name, np.int64)]),
+            step=step,
+            edge_source=edges[:, 0],
+            edge_target=edges[:, 1],
+            edge_lag_ns=edges[:, 2],
+            edge_kind=edges[:, 3],
+            names=tuple(self.names),
+            unexplained=tuple(
+                Unexplained(resource=where, name=name, total_ns=total)
+                for where, (total, _, name) in sorted(self.waited.items())
+            ),
+            step_end_ns=ends,
+        )
+
+
+def without(parts: Partition, holes: Intervals) -> Partition:
+    """Take waits out of a partition that is cut at their bounds."""
+    keep = label(holes, parts.start_ns) < 0
+    return Partition(parts.start_ns[keep], parts.end_ns[keep], parts.label[keep])
