@@ -210,7 +210,7 @@ def _whole_run_shift(joined: Joined, whole: WholeRun) -> dict[TimeClass, float]:
     Nothing, where the window represents the run.
     """
     shares, total = whole.io_shares, int(joined.window_ns.sum())
-    if not {"input", "checkpoint"} & set(whole.not_representative) or shares is None or not total:
+    if not whole.not_representative or shares is None or not total:
         return {}
     classes = (TimeClass.INPUT_WAIT, TimeClass.CHECKPOINT)
     window = [sum(int(t[:, c].sum()) for t in joined.tables.values()) / total for c in classes]

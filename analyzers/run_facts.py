@@ -52,7 +52,7 @@ def describe_run(run: Run, surveys: Mapping[int, RankSurvey]) -> RunFacts:
 
 
 def _node(record: RankRecord, surveys: Mapping[int, RankSurvey]) -> str:
-    named = fact(record, "node") or fact(record, "hostname")
+    named = fact(record, "parent_node") or fact(record, "node") or fact(record, "hostname")
     if named is not None:
         return str(named)
     return surveys[record.rank].node if record.rank in surveys else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from perfkit.analyzers.attribution import N_CLASSES
 from perfkit.analyzers.blame import F64
-from perfkit.analyzers.bootstrap import block_indices
+from perfkit.analyzers.bootstrap import block_indices, block_length
 from perfkit.trace.kinds import ROLLUP, TimeClass
 from perfkit.trace.model import I64
 
@@ -22,6 +22,7 @@ LEAST_CONFIDENCE = 0.95
 TENTATIVE_BELOW = 8
 """With fewer analysed steps than this every verdict is tentative."""
 BOOTSTRAP_DRAWS = 2000
+LEAST_BLOCKS = 3
 SEVERITY_CUTS = {"communication": (0.03, 0.15), "io": (0.05, 0.20), "host": (0.03, 0.15)}
 """Moderate and high, after XProf's cut-offs; compute is never a problem by itself."""
 
@@ -80,7 +81,7 @@ def decide(
     mixed_of: tuple[str, ...] = ()
     if _could_change(named, dominant, unmatched):
         label, reason = "undetermined", "wait_not_separable"
-    elif margin < LEAST_MARGIN or confidence < LEAST_CONFIDENCE:
+    elif margin < LEAST_MARGIN or (confidence is not None and confidence < LEAST_CONFIDENCE):
         label, mixed_of = "mixed", (dominant, second)
         reason = "small_margin" if margin < LEAST_MARGIN else "low_confidence"
     return Decision(
@@ -169,8 +170,13 @@ def _gain(family: str, unmatched: float) -> float:
 
 def _confidence(
     charged_ns: F64, window_ns: I64, winner: int, seed: int, shift: Mapping[TimeClass, float]
-) -> float:
-    """Return how often the winner stays when blocks of steps are drawn with replacement."""
+) -> float | None:
+    """Return how often the winner stays when blocks of steps are drawn with replacement.
+
+    None below three blocks: so few draws can hardly differ, and would look like certainty.
+    """
+    if len(window_ns) < LEAST_BLOCKS * block_length(len(window_ns)):
+        return None
     generator = np.random.default_rng(seed)
     rows = block_indices(generator, len(window_ns), BOOTSTRAP_DRAWS)
     shares = charged_ns[rows].sum(axis=1) / window_ns[rows].sum(axis=1)[:, None]

@@ -60,6 +60,13 @@ def test_few_steps_are_tentative(steps: int, tentative: bool) -> None:
     assert found.tentative is tentative
 
 
+@pytest.mark.parametrize(("steps", "known"), [(1, False), (5, False), (6, True), (10, True)])
+def test_too_few_steps_give_no_confidence(steps: int, known: bool) -> None:
+    found = decision([{TimeClass.COMPUTE: 90, TimeClass.HOST_LAUNCH: 10}] * steps)
+    assert (found.confidence is not None) is known
+    assert found.label == "compute"
+
+
 def test_unmatched_communication_that_could_change_the_winner_withholds_it() -> None:
     shares = {TimeClass.COMM_UNMATCHED: 60.0, TimeClass.COMPUTE: 40.0}
     found = decision([shares] * 10)

@@ -1,0 +1,187 @@
+"""Each rule fires on the fault it names, with its share as the bound, and on nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from perfkit.analyzers.analysis import analyze
+from perfkit.analyzers.result import Analysis, Finding
+from perfkit.trace.model import DeviceFacts, RankTrace
+from tests.analyzers.test_slow_loader import cpu_rank
+from tests.builders import (
+    Item,
+    StepItem,
+    alloc,
+    gc_pause,
+    gloo,
+    h2d,
+    input_wait,
+    kernel,
+    nccl,
+    op,
+    rank_trace,
+    run_of,
+    step,
+    step_lines,
+    sync,
+)
+
+
+def one_step(*items: Item, device_kind: str = "cuda") -> RankTrace:
+    contents: list[Item | StepItem] = [step(0, at_ms=0, ms=100), *items]
+    return rank_trace(*contents, device_kind=device_kind)
+
+
+def analysed(*traces: RankTrace) -> Analysis:
+    run, load = run_of(*traces)
+    return analyze(run, load)
+
+
+def findings(*traces: RankTrace) -> dict[str, Finding]:
+    return {f.id: f for f in analysed(*traces).findings}
+
+
+def busy(*but: tuple[float, float]) -> list[Item]:
+    """Kernels over [0, 100) ms except the given gaps; each was enqueued long before."""
+    items, at = [], 0.0
+    for start, end in (*but, (100.0, 100.0)):
+        if start > at:
+            items.append(kernel("gemm", at_ms=at, ms=start - at))
+        at = end
+    return items
+
+
+def test_a_healthy_device_has_no_findings() -> None:
+    assert findings(one_step(*busy())) == {}
+
+
+def test_a_healthy_cpu_run_has_no_findings() -> None:
+    assert findings(one_step(op("aten::mm", at_ms=0, ms=99), device_kind="cpu")) == {}
+
+
+@pytest.mark.parametrize(
+    ("item", "rule"),
+    [
+        (input_wait(at_ms=40, ms=20), "slow_loader"),
+        (sync(at_ms=40, ms=20), "host_syncs"),
+        (alloc(at_ms=40, ms=20), "allocator"),
+        (gc_pause(at_ms=40, ms=20), "gc_pauses"),
+        (op("aten::add", at_ms=40, ms=20), "launch_bound"),
+    ],
+)
+def test_idle_devices_name_their_cause(item: Item, rule: str) -> None:
+    found = findings(one_step(*busy((40, 60)), item))
+    assert set(found) == {rule}
+    assert found[rule].severity == "high"
+    assert found[rule].gain_ceiling == pytest.approx(1 / 0.8)
+    assert found[rule].next_step and found[rule].evidence
+
+
+def test_small_shares_are_no_finding() -> None:
+    assert findings(one_step(*busy((40, 42)), input_wait(at_ms=40, ms=2))) == {}
+
+
+def test_pageable_copies_are_told_from_pinned_ones() -> None:
+    for pageable, rule in ((True, "pageable_copies"), (False, "exposed_copies")):
+        found = findings(one_step(*busy((40, 60)), h2d(at_ms=40, ms=20, pageable=pageable)))
+        assert set(found) == {rule}
+
+
+def test_fp32_matmuls_need_hardware_that_could_do_better() -> None:
+    def on(capability: str, name: str) -> dict[str, Finding]:
+        facts = DeviceFacts(index=0, name="GPU", compute_capability=capability)
+        trace = one_step(kernel(name, at_ms=0, ms=50), kernel("add", at_ms=50, ms=50))
+        return findings(replace(trace, devices=(facts,)))
+
+    found = on("8.0", "ampere_sgemm_128x64_tn")
+    assert set(found) == {"fp32_matmul"}
+    assert found["fp32_matmul"].gain_ceiling == pytest.approx(1 / (1 - 0.5 * 7 / 8))
+    assert on("7.0", "volta_sgemm_128x64_tn") == {}
+    assert on("9.0", "sm80_xmma_gemm_f32f32_tf32f32_f32_tn") == {}
+    assert on("", "ampere_sgemm_128x64_tn") == {}
+
+
+def reducing(
+    *, compute_ms: float, comm_ms: float, hidden_ms: float = 0.0, calls: int = 1, elements: int
+) -> tuple[RankTrace, RankTrace]:
+    """Two equal CPU ranks: compute, then reductions that overlap its end by hidden_ms."""
+    made = []
+    for rank in (0, 1):
+        items: list[Item | StepItem] = [op("aten::mm", at_ms=0, ms=compute_ms)]
+        begin, each = compute_ms - hidden_ms, comm_ms / calls
+        items += [
+            gloo("all_reduce", at_ms=begin + n * each, ms=each, elements=elements, sequence=n + 1)
+            for n in range(calls)
+        ]
+        total = compute_ms + comm_ms - hidden_ms
+        items.append(step(0, at_ms=0, ms=total))
+        made.append(rank_trace(*items, rank=rank, world_size=2, device_kind="cpu"))
+    return made[0], made[1]
+
+
+def test_missing_overlap_promises_no_more_than_the_free_compute() -> None:
+    found = findings(*reducing(compute_ms=80, comm_ms=20, elements=10**7))
+    assert set(found) == {"no_overlap"}
+    assert found["no_overlap"].gain_ceiling == pytest.approx(1 / 0.8)
+
+
+def test_transfers_that_compute_cannot_hide_need_fewer_bytes() -> None:
+    found = findings(*reducing(compute_ms=2, comm_ms=98, elements=10**7))
+    assert set(found) == {"slow_transfers"}
+    assert found["slow_transfers"].gain_ceiling == pytest.approx(1 / 0.02)
+
+
+def test_overlapped_transfers_are_no_finding() -> None:
+    assert findings(*reducing(compute_ms=80, comm_ms=20, hidden_ms=20, elements=10**7)) == {}
+
+
+def test_tiny_messages_are_counted() -> None:
+    found = findings(*reducing(compute_ms=50, comm_ms=50, calls=25, elements=100))
+    assert "tiny_messages" in found
+    assert "25 collectives per step of 400 B" in found["tiny_messages"].evidence
+
+
+def test_one_bucket_for_everything_is_huge() -> None:
+    found = findings(*reducing(compute_ms=60, comm_ms=40, elements=50_000_000))
+    assert "huge_bucket" in found
+
+
+def test_a_straggler_is_bounded_by_what_the_others_wait() -> None:
+    ranks = []
+    for rank, ms in ((0, 40.0), (1, 80.0), (2, 40.0)):
+        items: list[Item | StepItem] = [step(0, at_ms=0, ms=100), kernel("gemm", at_ms=0, ms=ms)]
+        items.append(nccl("all_reduce", at_ms=ms, ms=100 - ms, sequence=1))
+        ranks.append(rank_trace(*items, rank=rank, world_size=3))
+    analysis = analysed(*ranks)
+    (straggler,) = analysis.stragglers
+    assert (straggler.rank, straggler.class_, straggler.excess_ms) == (1, "compute", 40.0)
+    assert straggler.share_of_steps == 1.0
+    found = next(f for f in analysis.findings if f.id == "straggler_compute")
+    assert found.ranks == (1,)
+    assert found.gain_ceiling == pytest.approx(100 / 60)
+
+
+def test_equal_ranks_have_no_straggler() -> None:
+    analysis = analysed(cpu_rank(0, slow=True), cpu_rank(1, slow=True))
+    assert analysis.stragglers == ()
+    assert analysis.verdict.label == "io"
+    assert "ranks 0 and 1 wait 70.0 ms of each 100 ms step" in analysis.verdict.sentence
+
+
+def test_unexplained_slow_steps_are_a_finding() -> None:
+    ms = [100.0] * 60
+    for k in range(15, 60, 9):
+        ms[k] = 400.0
+    run, load = run_of(cpu_rank(0, slow=False), lines={0: step_lines(ms, profiled=range(12))})
+    found = {f.id: f for f in analyze(run, load).findings}
+    assert "every 9 steps" in found["slow_steps"].evidence
+    assert "--window" in found["slow_steps"].next_step
+
+
+def test_findings_come_most_costly_first() -> None:
+    trace = one_step(
+        *busy((10, 40), (60, 70)), input_wait(at_ms=10, ms=30), op("aten::add", at_ms=60, ms=10)
+    )
+    found = analysed(trace).findings
+    assert [f.id for f in found] == ["slow_loader", "launch_bound"]
+    assert [f.severity for f in found] == ["high", "moderate"]
