@@ -8,13 +8,6 @@ from perfkit.report.names import name
 
 SEVERITIES = {"high": 0, "moderate": 1, "info": 2}
 
-_REASONS = {
-    "no_trace": "no step was profiled",
-    "wait_not_separable": "waiting and transfer inside collectives cannot be told apart, "
-    "and either could lead",
-    "bad_capture": "the capture is not good enough to rest a verdict on",
-}
-
 
 def verdict_section(analysis: Analysis) -> Section:
     """Return the verdict: one sentence, its numbers, and what would change it."""
@@ -49,13 +42,9 @@ def badge(verdict: Verdict) -> str:
 
 
 def doubts(analysis: Analysis) -> tuple[str, ...]:
-    """Return why the verdict may be otherwise: its reason, few steps, a poor capture."""
-    verdict = analysis.verdict
+    """Return why the verdict may be otherwise, beyond what its sentence says."""
     found = []
-    if verdict.reason:
-        reason = _REASONS.get(verdict.reason, verdict.reason.replace("_", " "))
-        found.append(show.sentence(name(reason, 400)))
-    if verdict.tentative and analysis.steps.analysed and "step" not in verdict.reason:
+    if analysis.verdict.tentative and analysis.steps.analysed:
         steps = show.plural(analysis.steps.analysed, "step")
         found.append(f"Tentative: {steps} analysed, 8 are needed to be sure.")
     if analysis.quality.status != "ok":

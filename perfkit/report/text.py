@@ -94,9 +94,9 @@ def _verdict(page: _Screen, analysis: Analysis) -> list[str]:
     colour = palette.TERMINAL.get(verdict.label, ("", "1"))[1]
     lines = [page.strong(head) + page.paint(f"1;{colour}", separator) + page.strong(rest)]
     lines += page.wrap(show.sentence(verdict.sentence), 4)
-    if verdict.label in ("undetermined", "mixed") or verdict.tentative:
-        lines += page.wrap(" ".join(overview.doubts(analysis)[:1]), 2)
-    return [line for line in lines if line]
+    if verdict.tentative:
+        lines += [line for doubt in overview.doubts(analysis)[:1] for line in page.wrap(doubt, 2)]
+    return lines
 
 
 def _why(page: _Screen, analysis: Analysis, bars: int) -> list[str]:
@@ -197,7 +197,7 @@ def _next(page: _Screen, analysis: Analysis) -> list[str]:
         label = page.strong("Next".ljust(_INDENT)) if number == 1 else " " * _INDENT
         lines.append(label + title + (f" ({ceiling})" if ceiling else ""))
         prose, command = commands.split(finding.next_step, analysis)
-        step = page.wrap(" ".join((prose, command)).strip(), 1, _INDENT + 3)[0]
+        step = page.wrap(": ".join(t for t in (prose, command) if t), 1, _INDENT + 3)[0]
         lines.append(page.faint(step))
     return lines
 

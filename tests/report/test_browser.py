@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from perfkit.report.html import render
-from tests.report.sample import HOSTILE, SAMPLES, hostile_gpu, io_bound
+from tests.report.parts import HOSTILE
+from tests.report.sample import SAMPLES, hostile_gpu, io_bound
 
 pytestmark = pytest.mark.needs_chromium
 

@@ -101,7 +101,8 @@ def test_mixed_and_tentative_verdicts_name_their_doubt() -> None:
     mixed, tentative = (blocks(build(f()), Headline)[0] for f in (io_bound, hostile_gpu))
     assert mixed.badge == "mixed: compute and I/O"
     assert mixed.would_change.startswith("I/O follows 7 points behind; one family is named alone")
-    assert tentative.doubts[0] == "4 steps analysed, 8 are needed."
+    assert tentative.doubts[0] == "Tentative: 4 steps analysed, 8 are needed to be sure."
+    assert mixed.doubts == ()
 
 
 def test_findings_come_by_severity_then_gain() -> None:

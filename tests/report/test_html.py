@@ -11,7 +11,8 @@ import pytest
 from perfkit.report.html import prose, render, timeline_data
 from perfkit.report.model import Lane, Mark, TimelineChart
 from perfkit.report.names import name
-from tests.report.sample import HOSTILE, SAMPLES, hostile_gpu
+from tests.report.parts import HOSTILE
+from tests.report.sample import SAMPLES, hostile_gpu
 
 MEGABYTE = 1_000_000
 VOID = {"meta", "br", "img", "input", "link", "hr"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfkit.report.names import cells, fit, name, shorten, visible
-from tests.report.sample import HOSTILE
+from tests.report.parts import HOSTILE
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 
 from perfkit.report.names import cells
 from perfkit.report.text import LINES, render
-from tests.report.sample import HOSTILE, SAMPLES, hostile_gpu, io_bound, no_trace
+from tests.report.parts import HOSTILE
+from tests.report.sample import SAMPLES, hostile_gpu, io_bound, no_trace
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 REPORT = "/tmp/run/report.html"
