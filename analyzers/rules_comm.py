@@ -133,15 +133,14 @@ def one_huge_bucket(evidence: Evidence) -> Iterator[Finding]:
 
 def late_rank(evidence: Evidence) -> Iterator[Finding]:
     """One rank takes longer and the others wait for it."""
-    window = evidence.mean_window_ms
+    window, ranks = evidence.mean_window_ms, len(evidence.surveys)
     for straggler in evidence.stragglers:
-        severity = STRAGGLER.severity(straggler.excess_ms / window if window else 0.0)
-        if severity is None:
-            continue
         cause = (straggler.rank, straggler.class_)
         caused = sum(b.ms for b in evidence.blame if (b.rank, b.class_) == cause)
-        ranks = len(evidence.surveys)
         delay = caused * ranks / (ranks - 1)  # mean wait of the others: what all ranks lose
+        severity = STRAGGLER.severity(delay / window)
+        if severity is None:
+            continue
         yield finding(
             f"straggler_{straggler.class_}",
             severity,
@@ -150,7 +149,7 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
             f"last in {percent(straggler.share_of_steps)} of the steps; the others wait "
             f"{milliseconds(delay)} per step because of it",
             ranks=(straggler.rank,),
-            share=delay / window if window else None,
+            share=delay / window,
             next_step=_ADVICE.get(straggler.class_, _ADVICE["host_launch"]),
         )
 
@@ -176,7 +175,7 @@ _ADVICE = {
     "input_wait": "look at that rank's loader: its shard, its disk, its worker count",
     "checkpoint": "save on all ranks in shards, or asynchronously",
     "host_gc": "gc.freeze() after set-up, and collect on all ranks at the same step",
-    "host_launch": "profile that rank's Python: perfkit profile --py-spy -- CMD",
+    "host_launch": "profile that rank's Python: perfkit profile --with-stack -- CMD",
 }
 
 RULES = (no_overlap, slow_transfers, tiny_messages, one_huge_bucket, late_rank)

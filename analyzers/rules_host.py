@@ -54,7 +54,7 @@ def host_bound(evidence: Evidence) -> Iterator[Finding]:
         f"{percent(share)} of the step after it, in neither operators nor communication",
         ranks=affected(evidence.rank_ms(TimeClass.HOST_LAUNCH)),
         share=share,
-        next_step="find the lines: perfkit profile --py-spy -- CMD",
+        next_step="find the lines: perfkit profile --with-stack -- CMD",
         not_when="the profiler itself caused it: compare with the unprofiled step time",
     )
 

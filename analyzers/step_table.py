@@ -107,10 +107,12 @@ def steady_steps(table: StepTable) -> Steady:
     after_profile[1:] = table.profiled[:-1]
     usable = (table.step > 0) & ~table.has_eval & ~table.profiled & ~after_profile
     rows = np.flatnonzero(usable)
-    if len(rows) < 4:
-        return Steady(usable, int(rows[0]) if len(rows) else 0, True)
+    if len(rows) < 2 * STEADY_BLOCK:  # too few to see a pace settle
+        head = _skip_slow_head(table.slowest_ms[rows])
+        first = int(rows[head]) if len(rows) else 0
+        return Steady(usable & (np.arange(len(table.step)) >= first), first, True)
     settled = _settles_at(table.slowest_ms[rows])
-    first = int(rows[settled if settled is not None else min(len(rows) // 4, STEADY_BLOCK)])
+    first = int(rows[settled if settled is not None else STEADY_BLOCK])
     mask = usable & (np.arange(len(table.step)) >= first)
     return Steady(mask, first, settled is not None)
 
@@ -120,7 +122,7 @@ def _settles_at(ms: F64) -> int | None:
 
     Blocks may differ by 2 % or by what the spread within them explains, whichever is more.
     """
-    block = min(STEADY_BLOCK, len(ms) // 4)
+    block = STEADY_BLOCK
     blocks = len(ms) // block
     start = len(ms) - blocks * block
     pieces = ms[start:].reshape(blocks, block)
@@ -137,7 +139,7 @@ def _settles_at(ms: F64) -> int | None:
 
 def _skip_slow_head(ms: F64) -> int:
     """Drop the first steps while each is far slower than the rest (caches, allocator, autotune)."""
-    usual = float(np.median(ms))
+    usual = float(np.median(ms)) if len(ms) else 0.0
     head = 0
     while head < len(ms) // 4 and ms[head] > 1.25 * usual:
         head += 1

@@ -1,4 +1,8 @@
-"""Which rank is late, because of what, and how often."""
+"""Which rank is late, because of what, and how often.
+
+The cause is the class that most of the waiting for this rank is charged to; the excess is the
+rank's time in that class over the median rank's.
+"""
 
 from collections.abc import Mapping
 
@@ -18,7 +22,7 @@ LEAST_LATE_SHARE = 0.5
 def find_stragglers(
     tables: Mapping[int, I64], window_ns: Mapping[int, I64], charges: Charges
 ) -> tuple[Straggler, ...]:
-    """Compare each rank with the median rank, in the class where it exceeds it most.
+    """Compare each rank that others wait for with the median rank.
 
     tables: per rank (steps, classes) in nanoseconds before blame; window_ns: per rank (steps,).
     """
@@ -32,7 +36,8 @@ def find_stragglers(
     late = np.where(waited, charges.lateness.argmax(axis=1), -1) if charges.ranks else None
     found = []
     for place, rank in enumerate(ranks):
-        cause = max(BLAMABLE, key=lambda c: (excess[place, c], -c))
+        blamed = {c: charges.by_rank.get((rank, c), 0.0) for c in BLAMABLE}
+        cause = max(BLAMABLE, key=lambda c: (blamed[c], -c))
         share = _share(late, charges, rank)
         amount = float(excess[place, cause])
         if amount >= LEAST_EXCESS_SHARE * window and share >= LEAST_LATE_SHARE:

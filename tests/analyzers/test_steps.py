@@ -29,7 +29,8 @@ def test_medians_leave_out_step_0_evaluations_and_the_profiler() -> None:
     assert whole.steps.profiled_median_ms == 150.0
     assert whole.dilation == pytest.approx(0.5)
     assert (whole.steps.recorded, whole.steps.analysed) == (40, 5)
-    assert (whole.steps.eval_steps, whole.steps.eval_ms) == (1, pytest.approx(300.0))
+    assert whole.steps.eval_steps == 1
+    assert whole.steps.eval_ms == pytest.approx(300.0)
 
 
 def test_the_slowest_rank_makes_the_step() -> None:
@@ -67,7 +68,8 @@ def test_a_slow_step_gets_its_recorded_cause(cause: str) -> None:
     )
     (slow,) = view(lines).steps.slow
     assert (slow.step, slow.rank, slow.cause) == (25, 0, cause)
-    assert (slow.ms, slow.over_median) == (300.0, pytest.approx(3.0))
+    assert slow.ms == 300.0
+    assert slow.over_median == pytest.approx(3.0)
 
 
 def test_checkpoints_every_ten_steps_are_a_period() -> None:
@@ -109,7 +111,7 @@ def test_shares_are_of_all_ranks_time() -> None:
     )
     assert whole.steps.input_wait_share == pytest.approx(0.2)
     assert whole.steps.checkpoint_share == pytest.approx(0.05)
-    assert whole.io_shares == (pytest.approx(0.2), pytest.approx(0.05))
+    assert whole.io_shares == (whole.steps.input_wait_share, whole.steps.checkpoint_share)
 
 
 def test_throughput_is_of_the_whole_job() -> None:
