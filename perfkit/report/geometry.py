@@ -41,6 +41,13 @@ def lane_paths(lane: Lane, chart: TimelineChart) -> list[tuple[str, str]]:
     return [(chart.keys[key], _path(marks, scale)) for key, marks in sorted(by_key.items())]
 
 
+def window_edges(lane: Lane, chart: TimelineChart) -> str:
+    """Return the path of the step's begin and end on this rank, "" where they are not known."""
+    if lane.window is None or chart.span_us <= 0:
+        return ""
+    return "".join(f"M{at * WIDTH / chart.span_us:.1f} 0v{HEIGHT}" for at in lane.window)
+
+
 def _path(marks: list[Mark], scale: float) -> str:
     """Return boxes around the marks; marks less than half a unit apart share a box."""
     boxes: list[list[float]] = []

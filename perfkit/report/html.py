@@ -85,6 +85,7 @@ def _environment() -> Environment:
         "stacked": geometry.stacked,
         "by_rank": _by_rank,
         "paths": geometry.lane_paths,
+        "edges": geometry.window_edges,
         "axis": geometry.axis,
         "timeline_data": timeline_data,
     }
@@ -125,6 +126,7 @@ def timeline_data(chart: TimelineChart) -> Markup:
             {
                 "rank": lane.rank,
                 "name": lane.name,
+                "window": lane.window or (),
                 "marks": [
                     number
                     for m in lane.marks

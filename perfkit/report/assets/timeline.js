@@ -104,7 +104,10 @@
       const width = lanes[0].svg.clientWidth || 1;
       for (const lane of lanes) {
         lane.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-        lane.svg.replaceChildren(...[...paths(lane, width)].map(([key, d]) => element("path", { class: `t-${data.keys[key]}`, d })));
+        const marks = [...paths(lane, width)].map(([key, d]) => element("path", { class: `t-${data.keys[key]}`, d }));
+        const edges = lane.window.filter((at) => at >= from && at <= to)
+          .map((at) => `M${(((at - from) / (to - from)) * width).toFixed(1)} 0v${HEIGHT}`).join("");
+        lane.svg.replaceChildren(...marks, element("path", { class: "edge", d: edges }));
       }
       drawAxis();
       links.setAttribute("height", 0);
