@@ -12,13 +12,17 @@ import pytest
 
 from perfkit.analyzers.analysis import analyze, decode, encode
 from perfkit.analyzers.device_totals import device_totals
-from perfkit.analyzers.join import Joined, join_ranks
+from perfkit.analyzers.join import Joined, blame_rows, join_ranks
 from perfkit.analyzers.survey import survey_rank
 from perfkit.errors import InputError
 from perfkit.trace import intervals as iv
+from perfkit.trace.flight import join as join_flight_recorder
 from perfkit.trace.kinds import ROLLUP, Kind, TimeClass
+from perfkit.trace.kineto import read_kineto
 from perfkit.trace.model import RankTrace
 from perfkit.trace.run import load_rank, open_run
+from tests.builders import step_lines
+from tests.trace.test_flight import real_entries
 
 SETS = ("dlrm_v100_8ranks", "nanogpt_h100_8ranks", "torchrec_resnet18_2ranks")
 APPROXIMATE = "torchrec_v100_4ranks_opt4"  # its oracle matches by time alone
@@ -256,6 +260,28 @@ def test_every_capture_is_analysed_without_a_traceback(shared_traces: Path) -> N
         for step in analysis.budget.per_step:
             assert sum(step.classes_ms.values()) == pytest.approx(step.window_ms, rel=1e-9)
     assert analysed >= 25
+
+
+def test_a_late_rank_among_four_gloo_ranks_in_groups_of_two(shared_traces: Path) -> None:
+    """Rank 2 sleeps 30 ms in each of 4 steps; with sequence numbers every collective matches."""
+    folder = shared_traces / "own" / "gloo_ddp4"
+    surveys = {}
+    for rank in range(4):
+        trace = read_kineto(folder / f"rank{rank}.pt.trace.json.gz")
+        entries = list(real_entries(folder / "flight_recorder" / f"dump_json_rank{rank}"))
+        known = join_flight_recorder(trace, entries, trace.profiled)
+        surveys[rank] = survey_rank(known, step_lines([]))
+    result = join_ranks(surveys, 4)
+    by_group = {(i.group.description if i.group else "", len(i.members)) for i in result.instances}
+    assert by_group == {("default_pg", 4), ("tp0", 2), ("tp1", 2)}
+    assert {i.matched_by for i in result.instances} == {"sequence"}
+    assert result.matched.by_sequence == 96
+    assert result.matched.unmatched == 16, "gloo's send and recv have no entries"
+    first = blame_rows(result.charges)[0]
+    assert (first.rank, first.class_) == (2, "host_launch")
+    waits = {r: t[:, TimeClass.COMM_WAIT].sum() / 4e6 for r, t in result.tables.items()}
+    assert waits[2] < 10, waits
+    assert min(waits[r] for r in (0, 1, 3)) > 25, waits
 
 
 def test_a_single_rank_of_eight_says_what_it_cannot_know(shared_traces: Path) -> None:
