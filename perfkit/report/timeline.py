@@ -19,14 +19,15 @@ _LABEL_LIMIT = 120
 
 def timeline_section(analysis: Analysis) -> Section | None:
     """Return the timeline of one step."""
-    if analysis.timeline is None or not analysis.timeline.lanes:
+    timeline = analysis.timeline
+    if timeline is None or not timeline.lanes or timeline.span_us <= 0:
         return None
     return Section(
         id="timeline",
         short="Timeline",
         title="Timeline of one step",
         lead="Drag to pan, wheel with Ctrl or the buttons to zoom, hover a mark for its name.",
-        blocks=(chart(analysis.timeline, {s.rank for s in analysis.stragglers}),),
+        blocks=(chart(timeline, {s.rank for s in analysis.stragglers}),),
     )
 
 

@@ -211,3 +211,11 @@ def test_flaws_of_one_kind_are_told_once_and_listed() -> None:
     notes = [n for n in blocks(page, Note) if n.code]
     assert [n.text for n in notes] == ["0; 7 more of this kind below (all 8 ranks)"]
     assert len(table(page, "issues").rows) == 8
+
+
+def test_a_step_without_length_has_no_timeline() -> None:
+    analysis = io_bound()
+    assert analysis.timeline is not None
+    empty = msgspec.structs.replace(analysis.timeline, span_us=0.0)
+    page = build(msgspec.structs.replace(analysis, timeline=empty))
+    assert "timeline" not in [s.id for s in page.sections]
