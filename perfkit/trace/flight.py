@@ -91,7 +91,7 @@ def read_entries(path: Path) -> list[Entry]:
     for line in lines:
         try:
             entry = _DECODER.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         if entry.kind == "c" and not entry.p2p and entry.created_ns > 0:
             entries.append(entry)

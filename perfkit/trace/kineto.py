@@ -88,7 +88,7 @@ def _again(decode: _Decoder, events: list[AnyEvent]) -> list[AnyEvent]:
     """Decode the last batch once more, exactly; where it was read piecemeal, convert instead."""
     try:
         exact = decode(decode.batch)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         exact = []
     if len(exact) == len(events):
         return exact

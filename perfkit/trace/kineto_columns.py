@@ -314,7 +314,7 @@ def _shape(dims: bytes, types: bytes, concrete: bytes, strides: bytes) -> OpShap
 def _nested(text: bytes) -> tuple[object, ...]:
     try:
         value = msgspec.json.decode(text) if text else ()
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ()
     frozen = _frozen(value)
     return frozen if isinstance(frozen, tuple) else ()

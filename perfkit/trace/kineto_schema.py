@@ -109,11 +109,11 @@ class TraceFacts:
             self,
             rank=_integer(distributed.get("rank"), self.rank),
             world_size=_integer(distributed.get("world_size"), self.world_size),
-            backend=str(distributed.get("backend") or self.backend),
+            backend=_text(distributed.get("backend")) or self.backend,
             groups=_groups(distributed.get("pg_config")) or self.groups,
             devices=devices or self.devices,
             base_ns=_base(document.get("baseTimeNanoseconds"), self.base_ns),
-            host=str(document.get("host_name") or self.host),
+            host=_text(document.get("host_name")) or self.host,
             amd=self.amd or "hip_runtime_version" in document or _is_amd(properties),
             with_stack=self.with_stack or bool(document.get("with_stack")),
         )
@@ -125,6 +125,11 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    """Return text that can be written again: half of a surrogate pair becomes "?"."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _integer(value: object, default: int) -> int:
@@ -156,7 +161,7 @@ def _devices(value: object) -> tuple[DeviceFacts, ...]:
         found.append(
             DeviceFacts(
                 index=_integer(entry.get("id"), len(found)),
-                name=str(entry.get("name") or ""),
+                name=_text(entry.get("name")),
                 memory_bytes=_integer(entry.get("totalGlobalMem"), 0),
                 compute_capability=f"{major}.{minor}" if major is not None else "",
                 multiprocessors=_integer(entry.get("numSms"), 0),
@@ -170,7 +175,7 @@ def parse_ranks(value: object) -> tuple[int, ...]:
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return ()
     entries = _list(value)
     return tuple(entries) if all(type(entry) is int for entry in entries) else ()
@@ -179,10 +184,10 @@ def parse_ranks(value: object) -> tuple[int, ...]:
 def _groups(value: object) -> tuple[ProcessGroup, ...]:
     return tuple(
         ProcessGroup(
-            name=str(entry.get("pg_name", "")),
-            description=str(entry.get("pg_desc", "")),
+            name=_text(entry.get("pg_name")),
+            description=_text(entry.get("pg_desc")),
             ranks=parse_ranks(entry.get("ranks")),
-            backend=str(entry.get("backend_config") or ""),
+            backend=_text(entry.get("backend_config")),
         )
         for entry in map(_mapping, _list(value))
     )

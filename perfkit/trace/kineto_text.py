@@ -30,6 +30,7 @@ ARRAY_END = re.compile(rb"\}\s*\]")
 ARRAY_START = re.compile(rb"\"" + EVENTS_KEY + rb"\"\s*:\s*(?:\[|null)")
 HEAD_LIMIT = 64 << 20
 EVENT_LIMIT = 64 << 20
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 JOIN_LIMIT = 4
 """A boundary may stand inside a string: so many pieces are tried as one event."""
 
@@ -97,12 +98,12 @@ class TraceText:
         if not last:
             try:
                 return self.decode(b"[" + text[:cut] + b"]"), _after_comma(text, cut), False
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNDECODABLE:
                 pass
         for end in _first_array_ends(text):
             try:
                 return self.decode(b"[" + text[: end - 1] + b"]"), text[end:], True
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNDECODABLE:
                 continue
         if text.lstrip()[:1] == b"]":
             return [], text.lstrip()[1:], True
@@ -167,7 +168,7 @@ class TraceText:
             return []
         try:
             return self.decode(b"[" + piece + b"]")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             pass
         try:  # the standard decoder takes NaN, control characters and wrong encodings
             loose = json.loads(piece.decode("utf-8", "replace"), strict=False)

@@ -54,7 +54,7 @@ def read_object(path: Path) -> dict[str, object]:
     """Return the object in a JSON file, {} where it is missing or damaged."""
     try:
         value = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

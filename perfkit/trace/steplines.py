@@ -87,7 +87,7 @@ def _records(data: bytes) -> tuple[list[_Record], int]:
             continue
         try:
             records.append(_DECODER.decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             broken += 1
     return records, broken
 

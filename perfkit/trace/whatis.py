@@ -52,7 +52,7 @@ def _name(text: bytes) -> tuple[str, str]:
 def _name_object(text: bytes) -> tuple[str, str]:
     try:
         document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "JSON that ends or breaks before its first event", "copy or export the file again"
     keys: Mapping[str, Any] = document if isinstance(document, dict) else {}
     if "nodes" in keys and "schema" in keys:

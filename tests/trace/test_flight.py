@@ -128,7 +128,7 @@ def joined(tmp_path: Path, events: list[Any], entries: list[Entry]) -> RankTrace
 
 
 def sequences(trace: RankTrace) -> list[int]:
-    return trace.collectives.sequence.tolist()
+    return [int(number) for number in trace.collectives.sequence]
 
 
 def test_entries_from_before_the_profiler_are_not_used(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_two_groups_that_nothing_tells_apart_stay_unknown(tmp_path: Path) -> Non
 
 
 def test_a_kernel_gets_the_sequence_of_its_call(tmp_path: Path) -> None:
-    said = {"Collective name": "allreduce", "dtype": "Float", "Process Group Name": "0"}
-    events = [
+    said: Any = {"Collective name": "allreduce", "dtype": "Float", "Process Group Name": "0"}
+    events: list[Any] = [
         {**op("record_param_comms", 2000, 50.0, 5), "args": {"External id": 5, **said}},
         launch(2010, 7, External_id=5),
         kernel("ncclDevKernel_AllReduce_Sum_f32_RING_LL(x)", 2100, 5.0, 7, External_id=5),
@@ -203,7 +203,11 @@ def test_torn_and_damaged_files_are_read(tmp_path: Path) -> None:
     path = tmp_path / "collectives.jsonl"
     assert read_entries(path) == []
     line = {"k": "c", "group": "0", "seq": 2, "op": "all_reduce", "sizes": [[2, 3]]}
-    lines = [{"k": "header"}, {**line, "created_ns": 9}, {**line, "seq": 1, "created_ns": 5}]
+    lines: list[Any] = [
+        {"k": "header"},
+        {**line, "created_ns": 9},
+        {**line, "seq": 1, "created_ns": 5},
+    ]
     write_lines(path, [*lines, {**line, "p2p": True, "created_ns": 7}, {"k": "c", "seq": "x"}])
     with path.open("a") as file:
         file.write('{"k": "c", "created_ns": 4')

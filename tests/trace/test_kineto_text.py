@@ -160,6 +160,21 @@ def test_wrong_encoding_in_a_name(tmp_path: Path) -> None:
     assert "caf\ufffd" in trace.events.names
 
 
+def test_nesting_beyond_all_bounds(tmp_path: Path) -> None:
+    text = json.dumps(document([*events(), op("deep", 9000, 1, 999, Input_Dims="@@")]))
+    trace = read_kineto(write(tmp_path / "t.json", text.replace('"@@"', "[" * 100_000)))
+    assert len(trace.events) == WHOLE[0]
+    with pytest.raises(InputError):
+        read_kineto(write(tmp_path / "t.json", '{"a": ' * 100_000))
+
+
+def test_half_a_surrogate_pair(tmp_path: Path) -> None:
+    text = json.dumps(document([*events(), op("N", 9000, 1, 999)], host_name="H"))
+    text = text.replace('"N"', r'"\ud800"').replace('"H"', r'"\ud800"')
+    trace = read_kineto(write(tmp_path / "t.json", text))
+    assert (len(trace.events), trace.node) == (WHOLE[0], "?")
+
+
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "BOMB_BYTES", 1 << 20)
     path = tmp_path / "t.json.gz"
