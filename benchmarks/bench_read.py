@@ -84,11 +84,11 @@ def time_perfkit(path: Path, cache: Path) -> dict[str, float]:
 
 
 def time_hta(path: Path) -> dict[str, float]:
-    """Return seconds and peak memory of HTA's parser on the same file."""
-    from hta.common.trace import parse_trace_dataframe
+    """Return seconds and peak memory of HTA reading the same file, links and steps included."""
+    from hta.common.trace import parse_trace_file
 
     first, cpu = time.perf_counter(), time.process_time()
-    frame = parse_trace_dataframe(str(path))[1]
+    frame = parse_trace_file(str(path))[1]
     return {
         "first_s": time.perf_counter() - first,
         "first_cpu_s": time.process_time() - cpu,

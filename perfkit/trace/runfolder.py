@@ -197,8 +197,8 @@ def _one_each(found: list[RankRecord]) -> tuple[tuple[RankRecord, ...], tuple[Is
             Issue(
                 code="DUPLICATE_RANKS",
                 severity="warning",
-                message=f"ranks {_listed(twice)} were recorded by several processes; "
-                "of each, the one with most steps is analysed",
+                message=f"rank {_listed(twice)}: recorded by several processes; "
+                "the one with most steps is analysed",
                 ranks=tuple(sorted(twice)),
             )
         )
@@ -230,8 +230,9 @@ def _without_traces(ranks: Sequence[RankRecord]) -> tuple[Issue, ...]:
     bare = [record.rank for record in ranks if not record.traces]
     if not bare:
         return ()
-    some = len(bare) < len(ranks)
-    text = f"ranks {_listed(bare)} have" if some else "no rank has"
+    text = f"ranks {_listed(bare)} have" if len(bare) > 1 else f"rank {bare[0]} has"
+    if len(bare) == len(ranks):
+        text = "no rank has"
     return (
         Issue(
             code="TRACES_MISSING",
