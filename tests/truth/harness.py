@@ -104,6 +104,11 @@ def run_workload(
     return _finish(folder, [_start(folder, [], launch, flags, window)])
 
 
+def run_quietly(folder: Path, *flags: str) -> Ended:
+    """Run on one node with these flags until nothing else disturbed it."""
+    return undisturbed(folder, lambda attempt: run_workload(attempt, *flags))
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One network namespace that stands for a machine."""

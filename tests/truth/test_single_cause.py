@@ -6,16 +6,11 @@ import pytest
 
 from perfkit.analyzers.result import Analysis, RankBudget
 from perfkit.trace.run import open_run
-from tests.truth.harness import DEFAULT_WINDOW, Ended, run_workload, undisturbed
+from tests.truth.harness import DEFAULT_WINDOW, Ended, run_quietly, run_workload, undisturbed
 
 pytestmark = pytest.mark.real
 
 ACCELERATOR = "--accelerator-ms=30"
-
-
-def run_quietly(folder: Path, *flags: str) -> Ended:
-    """Run the workload with these flags until nothing else disturbed it."""
-    return undisturbed(folder, lambda attempt: run_workload(attempt, *flags))
 
 
 def budget_ms(analysis: Analysis, rank: int, name: str) -> float:
@@ -123,6 +118,17 @@ def test_one_slow_computer_is_compute_and_blamed_on_its_rank(tmp_path: Path) -> 
     late = [ended.mean_ms(lambda t: t.forward_ms, rank, DEFAULT_WINDOW) for rank in (1, 0)]
     # the backward pass of a matrix product is two more: the forward's lead, tripled
     assert budget_ms(analysis, 0, "comm_wait") == pytest.approx(3 * (late[0] - late[1]), rel=0.25)
+
+
+def test_slow_loader_of_one_rank_in_four_is_blamed_on_it(tmp_path: Path) -> None:
+    # four ranks on two cores: only sleep is slow, so the processor does not matter
+    flags = ("--loader-ms=80", "--fault-ranks", "2", ACCELERATOR)
+    analysis = undisturbed(tmp_path, lambda to: run_workload(to, *flags, ranks=4)).analyze()
+    assert analysis.verdict.label == "io", analysis.verdict.sentence
+    worst = max(analysis.verdict.blame, key=lambda b: b.ms)
+    assert (worst.rank, worst.class_) == (2, "input_wait")
+    assert worst.ms == pytest.approx(80 * 3 / 4, rel=0.1)  # three of four ranks wait
+    assert [(s.rank, s.class_) for s in analysis.stragglers] == [(2, "input_wait")]
 
 
 def test_python_between_batches_is_host_bound(tmp_path: Path) -> None:
