@@ -25,7 +25,7 @@ from perfkit.analyzers.result import SCHEMA_VERSION, Analysis, Clock, Quality, T
 from perfkit.analyzers.run_facts import describe_run, describe_world
 from perfkit.analyzers.sentence import verdict_sentence
 from perfkit.analyzers.steps import WholeRun, view_run
-from perfkit.analyzers.stragglers import find_stragglers
+from perfkit.analyzers.stragglers import find_stragglers, usually_late
 from perfkit.analyzers.survey import RankSurvey, survey_rank
 from perfkit.analyzers.timeline import choose_step, draw_timeline
 from perfkit.analyzers.verdict import (
@@ -198,6 +198,7 @@ def _gather(
         shares={c: float(shares[c]) for c in TimeClass},
         blame=blame_rows(joined.charges),
         stragglers=find_stragglers(joined.tables, window_ns, joined.charges),
+        late_rank=usually_late(joined.charges),
         collectives=collective_rows(joined.views, joined.instances, joined.times),
         clocks=joined.clocks,
         matched=joined.matched,

@@ -68,61 +68,65 @@ def charge_waits(
     """
     ranks = tuple(sorted(views))
     steps = len(next(iter(views.values())).windows.step) if views else 0
-    exposed = np.zeros((len(instances), steps), dtype=np.int64)
-    for view in views.values():
-        exposed += _exposed_wait(view, len(instances))
+    exposed = _exposed_waits(views)
     per_step, lateness = np.zeros((steps, N_CLASSES)), np.zeros((steps, len(ranks)))
     unknown = np.zeros(steps)
     by_rank: dict[tuple[int, TimeClass], float] = defaultdict(float)
-    waited = np.flatnonzero(exposed.sum(axis=1))
-    profile = _segment_profiles(views, instances, waited)
-    for number in waited.tolist():
+    profiles = _segment_profiles(views, instances, sorted({number for number, _ in exposed}))
+    for (number, step), wait in exposed.items():
         late = int(times.last_rank[number])
-        wait = exposed[number].astype(np.float64)
-        lateness[:, ranks.index(late)] += wait
-        excess = _excess(profile[number], late)
-        if excess.sum() <= 0:
-            unknown += wait
+        lateness[step, ranks.index(late)] += wait
+        excess = _excess(profiles[number], late)
+        whole = float(excess.sum())
+        if whole <= 0:
+            unknown[step] += wait
             continue
-        weight = excess / excess.sum()
-        per_step += np.outer(wait, weight)
-        for time_class in np.flatnonzero(weight).tolist():
-            by_rank[late, TimeClass(time_class)] += float(wait.sum() * weight[time_class])
+        per_step[step] += wait * excess / whole
+        for time_class in np.flatnonzero(excess).tolist():
+            by_rank[late, TimeClass(time_class)] += wait * float(excess[time_class]) / whole
     return Charges(
         ranks=ranks, per_step=per_step, unknown=unknown, by_rank=dict(by_rank), lateness=lateness
     )
 
 
-def _exposed_wait(view: RankView, instances: int) -> I64:
-    """Return (instances, steps): the COMM_WAIT of one rank, each nanosecond for one collective."""
-    found = np.zeros((instances, len(view.windows.step)), dtype=np.int64)
+def _exposed_waits(views: Mapping[int, RankView]) -> dict[tuple[int, int], int]:
+    """Return the COMM_WAIT of all ranks by (collective, row of its step), in nanoseconds."""
+    total: dict[tuple[int, int], int] = defaultdict(int)
+    for _, view in sorted(views.items()):
+        for number, step, wait in zip(*_exposed_wait(view), strict=True):
+            total[number, step] += wait
+    return dict(sorted(total.items()))
+
+
+def _exposed_wait(view: RankView) -> tuple[list[int], list[int], list[int]]:
+    """Return collective, row of the step and length of each exposed piece of one rank's waits.
+
+    Where waits overlap, each nanosecond belongs to the collective that began first.
+    """
     rows, waits = disjoint_waits(view.calls, view.split)
     lasting = waits[:, 1] > waits[:, 0]
     rows, waits = rows[lasting], waits[lasting]
-    exposed = view.parts.of(TimeClass.COMM_WAIT)
-    windows = view.windows.intervals
+    exposed, windows = view.parts.of(TimeClass.COMM_WAIT), view.windows.intervals
     edges = np.unique(np.concatenate((waits.ravel(), exposed.ravel(), windows.ravel())))
-    if not len(rows) or len(edges) < 2:
-        return found
     start, length = edges[:-1], np.diff(edges)
     wait, step = label(waits, start), label(windows, start)
     keep = (wait >= 0) & (step >= 0) & (label(exposed, start) >= 0)
-    np.add.at(found, (view.split.instance[rows[wait[keep]]], step[keep]), length[keep])
-    return found
+    numbers = view.split.instance[rows[wait[keep]]]
+    return numbers.tolist(), step[keep].tolist(), length[keep].tolist()
 
 
 def _segment_profiles(
-    views: Mapping[int, RankView], instances: Sequence[Instance], wanted: I64
+    views: Mapping[int, RankView], instances: Sequence[Instance], wanted: Sequence[int]
 ) -> dict[int, dict[int, I64]]:
     """Return for each wanted instance and member rank the time per class in its segment."""
     spans: dict[int, list[tuple[int, int, int]]] = {rank: [] for rank in views}
     previous = _last_meetings(views, instances)
-    for number in wanted.tolist():
+    for number in wanted:
         for rank, row in instances[number].members:
             view = views[rank]
             begin = previous[number].get(rank, int(view.windows.start_ns[0]))
             spans[rank].append((number, begin, int(view.calls.start_ns[row])))
-    found: dict[int, dict[int, I64]] = {number: {} for number in wanted.tolist()}
+    found: dict[int, dict[int, I64]] = {number: {} for number in wanted}
     for rank, view in views.items():
         if spans[rank]:
             numbers, begins, ends = np.array(spans[rank], dtype=np.int64).T

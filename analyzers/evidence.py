@@ -32,6 +32,7 @@ class Evidence:
     shares: Mapping[TimeClass, float]
     blame: tuple[Blame, ...]
     stragglers: tuple[Straggler, ...]
+    late_rank: int | None  # the rank that is last too often for chance
     collectives: tuple[CollectiveRow, ...]
     clocks: tuple[DomainClock, ...]
     matched: MatchCounts
@@ -52,13 +53,6 @@ class Evidence:
         """Ranks of the job that left no record."""
         present = {r.rank for r in self.run.ranks}
         return tuple(r for r in range(self.run.world_size) if r not in present)
-
-    @property
-    def untraced_ranks(self) -> tuple[int, ...]:
-        """Ranks with step lines but without a usable trace, while others have one."""
-        if not self.surveys:
-            return ()
-        return tuple(r.rank for r in self.run.ranks if r.rank not in self.surveys)
 
     def ms(self, time_class: TimeClass) -> float:
         """Return the class's mean time per step before blame, 0 where it has no recorder."""

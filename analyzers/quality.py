@@ -62,31 +62,15 @@ def _derived(evidence: Evidence) -> Iterator[QualityIssue]:
 
 
 def _of_ranks(evidence: Evidence) -> Iterator[QualityIssue]:
-    missing, untraced = evidence.missing_ranks, evidence.untraced_ranks
-    said = {issue.code for issue in evidence.run.issues}
-    if missing and "RANKS_MISSING" not in said:
+    """Report ranks that left nothing at all, unless the reader did so already."""
+    missing = evidence.missing_ranks
+    if missing and "RANKS_MISSING" not in {issue.code for issue in evidence.run.issues}:
         yield QualityIssue(
             code="RANKS_MISSING",
             severity="warning",
             message=f"{len(missing)} of {evidence.run.world_size} ranks were not captured: "
             "their part in waits and who was late cannot be told",
             ranks=missing,
-        )
-    if untraced and not said & {"TRACES_MISSING", "NO_WHOLE_STEP", "TRACE_UNREADABLE"}:
-        yield QualityIssue(
-            code="TRACES_MISSING",
-            severity="warning",
-            message=f"{len(untraced)} ranks have step lines but no trace: they are not in the "
-            "budget, and collectives with them cannot be matched",
-            ranks=untraced,
-        )
-    killed = tuple(r.rank for r in evidence.run.ranks if r.ended == "killed")
-    if killed:
-        yield QualityIssue(
-            code="RANK_KILLED",
-            severity="warning",
-            message="ended without a word (killed, or out of memory): its last step may be missing",
-            ranks=killed,
         )
 
 

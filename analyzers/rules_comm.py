@@ -82,6 +82,23 @@ def _overlap_advice(evidence: Evidence) -> str:
     return "wrap the model in DistributedDataParallel, which overlaps buckets with backward"
 
 
+def unsplit_communication(evidence: Evidence) -> Iterator[Finding]:
+    """Communication that may be waiting or transferring: this capture cannot tell."""
+    share = evidence.share(TimeClass.COMM_UNMATCHED)
+    severity = COMMUNICATION.severity(share)
+    if severity is None:
+        return
+    yield finding(
+        "unsplit_communication",
+        severity,
+        "Communication is exposed, and this capture cannot say why",
+        evidence=f"{milliseconds(evidence.ms(TimeClass.COMM_UNMATCHED))} per step, "
+        f"{percent(share)}, either wait for a late rank or move data",
+        share=share,
+        next_step="capture all ranks with their sequence numbers: perfkit profile -- CMD",
+    )
+
+
 def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
     """Many small collectives pay latency over and over."""
     share = evidence.share(TimeClass.COMM_TRANSFER)
@@ -178,4 +195,11 @@ _ADVICE = {
     "host_launch": "profile that rank's Python: perfkit profile --with-stack -- CMD",
 }
 
-RULES = (no_overlap, slow_transfers, tiny_messages, one_huge_bucket, late_rank)
+RULES = (
+    no_overlap,
+    slow_transfers,
+    unsplit_communication,
+    tiny_messages,
+    one_huge_bucket,
+    late_rank,
+)

@@ -4,10 +4,9 @@ from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import Blame
 from perfkit.analyzers.verdict import Decision, gain_ceiling
 from perfkit.trace.kinds import ROLLUP, TimeClass
-from perfkit.trace.model import NONE
 from perfkit.units import bandwidth, milliseconds, percent, ratio
 
-NOTABLE = 0.03
+NOTABLE = 0.05
 """Waits below this share of the window are not worth half a sentence."""
 
 _LABELS = {
@@ -124,19 +123,15 @@ def _host(evidence: Evidence) -> str:
 
 def _waits(evidence: Evidence) -> str:
     """Say who waits for whom and why, if it costs something."""
-    named = [b for b in evidence.blame if b.rank != NONE]
-    wait = evidence.ms(TimeClass.COMM_WAIT)
-    if not named or wait < NOTABLE * evidence.mean_window_ms:
+    wait, late = evidence.ms(TimeClass.COMM_WAIT), evidence.late_rank
+    if wait < NOTABLE * evidence.mean_window_ms:
         return ""
-    by_rank: dict[int, float] = {}
-    for row in named:
-        by_rank[row.rank] = by_rank.get(row.rank, 0.0) + row.ms
-    late = max(by_rank, key=lambda r: (by_rank[r], -r))
-    if by_rank[late] < 0.5 * wait:
+    reasons = [b for b in evidence.blame if b.rank == late]
+    if not reasons or sum(b.ms for b in reasons) < 0.5 * wait:
         return "; ranks wait for each other in turn"
     others = [r for r in evidence.surveys if r != late]
-    reason = max((b for b in named if b.rank == late), key=lambda b: b.ms)
     verb = "waits" if len(others) == 1 else "wait"
+    reason = max(reasons, key=lambda b: b.ms)
     return f"; {_names(others)} {verb} for rank {late} in {_where(evidence)}{_because(reason)}"
 
 
@@ -147,6 +142,11 @@ def _because(reason: Blame) -> str:
         "checkpoint": "its checkpoint",
         "memcpy": "its copies",
         "comm_transfer": "its other communication",
+        "host_launch": "its Python code",
+        "host_gc": "its garbage collection",
+        "host_sync": "its waits for the device",
+        "host_compile": "its compilation",
+        "host_alloc": "its memory allocation",
     }
     return f" because of {names.get(reason.class_, 'its host')}"
 

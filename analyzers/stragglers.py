@@ -1,10 +1,12 @@
 """Which rank is late, because of what, and how often.
 
 The cause is the class that most of the waiting for this rank is charged to; the excess is the
-rank's time in that class over the median rank's.
+rank's time in that class over the median rank's. In every step some rank is last, so being last
+counts only where it happens too often for chance.
 """
 
 from collections.abc import Mapping
+from math import comb
 
 import numpy as np
 
@@ -13,10 +15,10 @@ from perfkit.analyzers.result import Straggler
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64
 
-LEAST_EXCESS_SHARE = 0.03
-"""A rank straggles if it exceeds the median rank by this share of the mean window ..."""
-LEAST_LATE_SHARE = 0.5
-"""... and is the one that the others wait for longest in this share of the steps."""
+LEAST_SHARE = 0.05
+"""A straggler exceeds the median rank by this share of the mean window, and so do the waits."""
+CHANCE = 0.05
+"""Probability below which a rank is not last this often by chance (one-sided binomial)."""
 
 
 def find_stragglers(
@@ -27,33 +29,54 @@ def find_stragglers(
     tables: per rank (steps, classes) in nanoseconds before blame; window_ns: per rank (steps,).
     """
     ranks = tuple(sorted(tables))
-    if len(ranks) < 2 or not len(tables[ranks[0]]):
+    steps = len(charges.unknown)
+    if len(ranks) < 2 or not steps:
         return ()
     means = np.stack([tables[r].mean(axis=0) for r in ranks])
     excess = means - np.median(means, axis=0)
-    window = float(np.mean([window_ns[r].mean() for r in ranks]))
-    waited = charges.lateness.sum(axis=1) > 0
-    late = np.where(waited, charges.lateness.argmax(axis=1), -1) if charges.ranks else None
+    least = LEAST_SHARE * float(np.mean([window_ns[r].mean() for r in ranks]))
+    last = times_last(charges)
     found = []
     for place, rank in enumerate(ranks):
         blamed = {c: charges.by_rank.get((rank, c), 0.0) for c in BLAMABLE}
         cause = max(BLAMABLE, key=lambda c: (blamed[c], -c))
-        share = _share(late, charges, rank)
         amount = float(excess[place, cause])
-        if amount >= LEAST_EXCESS_SHARE * window and share >= LEAST_LATE_SHARE:
+        waited = blamed[cause] / steps / (len(ranks) - 1)
+        often = by_chance(last[rank], steps, len(ranks)) < CHANCE
+        if amount >= least and waited >= least and often:
             found.append(
                 Straggler(
                     rank=rank,
                     class_=TimeClass(cause).key,
                     excess_ms=amount / 1e6,
-                    share_of_steps=share,
+                    share_of_steps=last[rank] / steps,
                 )
             )
     found.sort(key=lambda s: (-s.excess_ms, s.rank))
     return tuple(found)
 
 
-def _share(late: I64 | None, charges: Charges, rank: int) -> float:
-    if late is None or rank not in charges.ranks or not len(late):
-        return 0.0
-    return float((late == charges.ranks.index(rank)).mean())
+def times_last(charges: Charges) -> dict[int, int]:
+    """Count for each rank the steps in which the others waited longest for it."""
+    waited = charges.lateness.sum(axis=1) > 0
+    late = charges.lateness.argmax(axis=1)[waited] if len(charges.ranks) else np.empty(0)
+    return {rank: int((late == column).sum()) for column, rank in enumerate(charges.ranks)}
+
+
+def usually_late(charges: Charges) -> int | None:
+    """Return the rank that is last too often for chance, None where there is none.
+
+    Where the steps are too few for any rank to stand out, it must be last in all of them.
+    """
+    steps, ranks = len(charges.unknown), len(charges.ranks)
+    for rank, count in times_last(charges).items():
+        always = 0 < steps == count
+        if always or (count and by_chance(count, steps, ranks) < CHANCE):
+            return rank
+    return None
+
+
+def by_chance(count: int, steps: int, ranks: int) -> float:
+    """Return the probability to be last in at least `count` steps if all ranks are alike."""
+    p = 1.0 / ranks
+    return sum(comb(steps, k) * p**k * (1 - p) ** (steps - k) for k in range(count, steps + 1))

@@ -1,11 +1,13 @@
 """Each rule fires on the fault it names, with its share as the bound, and on nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from perfkit.analyzers.analysis import analyze
 from perfkit.analyzers.result import Analysis, Finding
+from perfkit.analyzers.stragglers import by_chance
 from perfkit.trace.model import DeviceFacts, RankTrace
 from tests.analyzers.test_slow_loader import cpu_rank
 from tests.builders import (
@@ -17,7 +19,6 @@ from tests.builders import (
     h2d,
     input_wait,
     kernel,
-    nccl,
     op,
     rank_trace,
     run_of,
@@ -135,6 +136,11 @@ def test_overlapped_transfers_are_no_finding() -> None:
     assert findings(*reducing(compute_ms=80, comm_ms=20, hidden_ms=20, elements=10**7)) == {}
 
 
+def test_communication_of_a_single_rank_is_unsplit() -> None:
+    found = findings(reducing(compute_ms=80, comm_ms=20, elements=10**7)[0])
+    assert set(found) == {"unsplit_communication"}
+
+
 def test_tiny_messages_are_counted() -> None:
     found = findings(*reducing(compute_ms=50, comm_ms=50, calls=25, elements=100))
     assert "tiny_messages" in found
@@ -146,19 +152,42 @@ def test_one_bucket_for_everything_is_huge() -> None:
     assert "huge_bucket" in found
 
 
+def one_of_three_late(in_steps: Iterable[int], steps: int = 6) -> list[RankTrace]:
+    """Three CPU ranks that compute for 40 of 100 ms; rank 1 computes for 80 ms in some steps."""
+    made = []
+    for rank in range(3):
+        items: list[Item | StepItem] = []
+        for k in range(steps):
+            ms = 80.0 if rank == 1 and k in in_steps else 40.0 + rank
+            items.append(step(k, at_ms=100 * k, ms=100))
+            items.append(op("aten::mm", at_ms=100 * k, ms=ms))
+            items.append(gloo("all_reduce", at_ms=100 * k + ms, ms=100 - ms, sequence=k + 1))
+        made.append(rank_trace(*items, rank=rank, world_size=3, device_kind="cpu"))
+    return made
+
+
+def test_being_last_now_and_then_is_no_straggler() -> None:
+    """Rank 1 is late in 3 of 6 steps: three equal ranks show that in one run of three."""
+    analysis = analysed(*one_of_three_late((0, 2, 4)))
+    assert analysis.stragglers == ()
+    assert not [f for f in analysis.findings if f.id.startswith("straggler")]
+    assert "for rank" not in analysis.verdict.sentence
+
+
+def test_chance() -> None:
+    assert by_chance(5, 8, 2) == pytest.approx(93 / 256)
+    assert by_chance(0, 8, 2) == pytest.approx(1.0)
+    assert by_chance(8, 8, 2) == pytest.approx(1 / 256)
+
+
 def test_a_straggler_is_bounded_by_what_the_others_wait() -> None:
-    ranks = []
-    for rank, ms in ((0, 40.0), (1, 80.0), (2, 40.0)):
-        items: list[Item | StepItem] = [step(0, at_ms=0, ms=100), kernel("gemm", at_ms=0, ms=ms)]
-        items.append(nccl("all_reduce", at_ms=ms, ms=100 - ms, sequence=1))
-        ranks.append(rank_trace(*items, rank=rank, world_size=3))
-    analysis = analysed(*ranks)
+    analysis = analysed(*one_of_three_late(range(6)))
     (straggler,) = analysis.stragglers
-    assert (straggler.rank, straggler.class_, straggler.excess_ms) == (1, "compute", 40.0)
+    assert (straggler.rank, straggler.class_, straggler.excess_ms) == (1, "compute", 38.0)
     assert straggler.share_of_steps == 1.0
     found = next(f for f in analysis.findings if f.id == "straggler_compute")
     assert found.ranks == (1,)
-    assert found.gain_ceiling == pytest.approx(100 / 60)
+    assert found.gain_ceiling == pytest.approx(100 / (100 - 39))
 
 
 def test_equal_ranks_have_no_straggler() -> None:

@@ -99,9 +99,10 @@ def test_an_empty_run_is_an_input_error() -> None:
         analyze(Run(run_id="x", path=None, ranks=(bare,)), never)
 
 
-def test_missing_ranks_and_killed_ranks_are_named() -> None:
+def test_missing_ranks_and_what_the_reader_found_are_named() -> None:
     run, load = run_of(cpu_rank(0, slow=False))
-    killed = replace(run.ranks[0], ended="killed")
+    flaw = Issue(code="RANK_KILLED", severity="warning", message="left no end record")
+    killed = replace(run.ranks[0], ended="killed", issues=(flaw,))
     analysis = analyze(replace(run, ranks=(killed,)), load)
     found = {issue.code: issue.ranks for issue in analysis.quality.issues}
     assert found["RANKS_MISSING"] == (1,)
