@@ -65,13 +65,13 @@ def comm_rows(events: Events, *, on_device: bool) -> Bool:
 
 
 def attribute(trace: RankTrace, windows: Windows, pauses: ProcessPauses) -> Partition:
-    """Class every nanosecond from the first window's start to the last one's end.
+    """Class every nanosecond of the windows; time between separate windows has no class.
 
     Exposed communication carries COMM_UNMATCHED until `split_communication` says more.
     """
     if not len(windows.step):
         return paint(union([], []), [], default=TimeClass.OTHER)
-    domain = union([windows.start_ns[0]], [windows.end_ns[-1]])
+    domain = union(windows.start_ns, windows.end_ns)
     layers = (_device_layers if windows.on_device else _host_layers)(trace, domain, pauses)
     default = TimeClass.OTHER if windows.on_device else TimeClass.HOST_LAUNCH
     cuts = windows.intervals.ravel()

@@ -104,3 +104,15 @@ def test_host_windows_reach_to_the_next_step() -> None:
     windows = step_windows(trace)
     assert windows.step.tolist() == [3, 4]
     assert (windows.end_ns - windows.start_ns).tolist() == [12_000_000, 12_000_000]
+
+
+def test_time_between_two_captured_windows_belongs_to_nobody() -> None:
+    trace = rank_trace(
+        *(step(k, at_ms=10 * k, ms=10) for k in (0, 1, 50, 51)),
+        op("aten::mm", at_ms=0, ms=520),
+        device_kind="cpu",
+    )
+    windows = step_windows(trace)
+    parts = attribute(trace, windows, NO_PAUSES)
+    assert (parts.end_ns - parts.start_ns).sum() == 40_000_000
+    assert class_table(parts, windows)[:, TimeClass.COMPUTE].tolist() == [10_000_000] * 4
