@@ -114,9 +114,9 @@ def _of_document(name: str, facts: TraceFacts, table: Table) -> Iterator[Issue]:
     if table.counts.processes > 1:
         yield _issue(
             "SEVERAL_PROCESSES",
-            "warning",
-            f"{name}: operators of {table.counts.processes} processes in one file are read as one "
-            "rank; give each rank's own file for a per-rank analysis",
+            "error",
+            f"{name}: holds operators of {table.counts.processes} processes; merged ranks cannot "
+            "be told apart: give each rank's own file",
         )
     if table.steps.source == "whole":
         yield _issue(

@@ -66,22 +66,30 @@ def load_rank(record: RankRecord, *, cache: Path | None) -> RankTrace:
     gives one without events and steps. Raises InputError if a foreign rank cannot be read at all;
     in a run folder that is an issue.
     """
+    own = bool(record.facts.get("schema_version")) or len(record.lines.index) > 0
     parts: list[RankTrace] = []
     unreadable: list[InputError] = []
     for path in record.traces:
         try:
-            parts.append(_read(path, cache, is_own=bool(record.facts.get("schema_version"))))
+            parts.append(_read(path, cache, is_own=own))
         except InputError as error:
             unreadable.append(error)
-    own = bool(record.facts.get("schema_version")) or len(record.lines.index) > 0
     if unreadable and not parts and not own:
         raise unreadable[0]
     trace = merge_traces(parts) if parts else _without_trace(record)
     issues = trace.issues + tuple(_unreadable(error) for error in unreadable)
     trace = replace(trace, issues=issues, rank=record.rank, world_size=record.world_size)
     trace = _with_facts(trace, record) if own else _foreign(trace, record)
-    issues = tuple(replace(issue, ranks=issue.ranks or (record.rank,)) for issue in trace.issues)
-    return replace(trace, issues=issues)
+    return replace(trace, issues=tuple(_of_rank(issue, record) for issue in trace.issues))
+
+
+def _of_rank(issue: Issue, record: RankRecord) -> Issue:
+    """Say whose trace it is: names of trace files are long and tell little."""
+    message = issue.message
+    for path in record.traces:
+        whose = f"rank {record.rank}'s trace" if len(record.traces) == 1 else path.name
+        message = message.replace(str(path), whose).replace(path.name, whose)
+    return replace(issue, message=message, ranks=issue.ranks or (record.rank,))
 
 
 def _read(path: Path, cache: Path | None, *, is_own: bool) -> RankTrace:

@@ -195,13 +195,15 @@ class TestBrokenRuns:
         assert [(i.code, i.severity, i.ranks) for i in trace.issues] == [
             ("TRACE_UNREADABLE", "error", (1,))
         ]
+        assert trace.issues[0].message.startswith("rank 1's trace: empty")
 
     def test_missing_facts(self, run_folder: Path) -> None:
         next(run_folder.glob("attempt0/rank00001*/facts.json")).unlink()
         record = open_run([run_folder]).ranks[1]
         assert record.rank == 1
         assert record.issues[0].code == "FACTS_MISSING"
-        assert len(load_rank(record, cache=None).steps.index) == 4
+        steps = load_rank(record, cache=None).steps
+        assert steps.complete.tolist() == [False, True, True, True]
 
     def test_duplicated_ranks(self, run_folder: Path) -> None:
         add_rank(run_folder, 1, pid=900, steps=9)
