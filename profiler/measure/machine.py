@@ -128,6 +128,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path())
     options = parser.parse_args()
+    if not options.folder.is_dir():
+        parser.error(f"{options.folder} is no folder")
     json.dump(measure(quick=options.quick, folder=options.folder), sys.stdout)
 
 
