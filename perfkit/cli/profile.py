@@ -104,9 +104,12 @@ def conclude(run: Path) -> None:
 
 
 def _print_verdict(run: Path) -> None:
-    from perfkit.cli import results
+    from perfkit.cli import joining, results
+    from perfkit.profiler.run_folder import node_name
     from perfkit.report import text
 
+    if not joining.await_turn(run, node_name()):
+        return
     done = results.produce([run], None)
     summary = text.render(
         done.analysis,

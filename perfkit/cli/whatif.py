@@ -1,0 +1,243 @@
+"""`perfkit whatif`: predict a change before making it, from a run that was captured."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perfkit import units
+from perfkit.cli import console
+from perfkit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from perfkit.analyzers.whatif import Answer, Change, Setting
+
+SCHEMA_VERSION = 1
+NO_GAIN = 1.01
+"""Speed-ups below this are not worth trying."""
+
+
+def command(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder with a trace of at least two steps on every rank, or Kineto traces.",
+            show_default=False,
+        ),
+    ],
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="xK", help="K times the network bandwidth, such as x2 or x0.5."),
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option(metavar="xK", help="Gradients in 1/K of the bytes.")
+    ] = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=2, help="The same work per rank on N ranks."),
+    ] = None,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Communication hides behind compute.")
+    ] = False,
+    no_stragglers: Annotated[
+        bool, typer.Option("--no-stragglers", help="Every rank does the mean work.")
+    ] = False,
+    no_input_stall: Annotated[
+        bool, typer.Option("--no-input-stall", help="Batches are always ready.")
+    ] = False,
+    async_checkpoint: Annotated[
+        bool, typer.Option("--async-checkpoint", help="Checkpoints cost the step nothing.")
+    ] = False,
+    no_launch: Annotated[
+        bool, typer.Option("--no-launch", help="Launches cost nothing (CUDA graph). GPU runs.")
+    ] = False,
+    no_host_syncs: Annotated[
+        bool, typer.Option("--no-host-syncs", help="The host never waits for the GPU.")
+    ] = False,
+    compute: Annotated[
+        str | None, typer.Option(metavar="xK", help="All computation K times as fast.")
+    ] = None,
+    amp: Annotated[
+        str | None, typer.Option(metavar="bf16", help="Matrix kernels in bf16. GPU runs.")
+    ] = None,
+    bucket_mb: Annotated[
+        float | None, typer.Option(metavar="MIB", help="Gradient buckets merged up to this size.")
+    ] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Rank single changes and pairs; the default without any."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
+) -> None:
+    """Predict the step under one or several changes, by replaying the captured steps.
+
+    Several options together are one combined change. The unchanged replay must reproduce the
+    measured step within 2 %, else nothing is predicted and the unexplained part is named.
+    Examples: perfkit whatif RUN --network x2 --no-stragglers; perfkit whatif RUN --search
+    """
+    from perfkit.analyzers import whatif_changes as catalogue
+
+    changes: list[Change] = []
+    if network is not None:
+        changes.append(catalogue.network(factor(network, "--network")))
+    if compression is not None:
+        changes.append(catalogue.compression(factor(compression, "--compression")))
+    if ranks is not None:
+        changes.append(catalogue.more_ranks(ranks))
+    changes += [
+        make()
+        for wanted, make in (
+            (overlap, catalogue.perfect_overlap),
+            (no_stragglers, catalogue.no_stragglers),
+            (no_input_stall, catalogue.no_input_stall),
+            (async_checkpoint, catalogue.async_checkpoint),
+            (no_launch, catalogue.no_launch_overhead),
+            (no_host_syncs, catalogue.no_host_syncs),
+        )
+        if wanted
+    ]
+    if compute is not None:
+        changes.append(catalogue.faster_compute(factor(compute, "--compute")))
+    if amp is not None:
+        if amp != "bf16":
+            raise UsageError(f"--amp {amp}: only bf16 can be predicted")
+        changes.append(catalogue.half_precision())
+    if bucket_mb is not None:
+        if not bucket_mb > 0:
+            raise UsageError("--bucket-mb needs a positive size")
+        changes.append(catalogue.larger_buckets(bucket_mb))
+    if search and changes:
+        raise UsageError("--search tries all changes", hint="leave the other changes out")
+    _answer(path, changes, as_json=as_json)
+
+
+def factor(text: str, option: str) -> float:
+    """Read `x2`, `2` or `x0.5`. Raises UsageError."""
+    try:
+        value = float(text.removeprefix("x"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise UsageError(f"{option} {text}: not a factor", hint="write x2 or x0.5")
+    return value
+
+
+def _answer(path: Path, changes: "Sequence[Change]", *, as_json: bool) -> None:
+    from perfkit.analyzers import whatif, whatif_changes
+    from perfkit.analyzers.refusal import Refusal
+
+    setting = _setting(path)
+    if changes:
+        answer = whatif.ask(setting, changes)
+        if isinstance(answer, Refusal):
+            raise InputError(answer.reason, hint=answer.remedy)
+        answers: tuple[Answer, ...] = (answer,)
+    else:
+        with console.progress("replaying"):
+            answers = whatif.search(setting, whatif_changes.everything())
+    if as_json:
+        import msgspec
+
+        sys.stdout.buffer.write(msgspec.json.encode(document(setting, answers)) + b"\n")
+        return
+    text = combined(setting, answers[0]) if changes else ranking(setting, answers)
+    print("\n".join(text))
+    best = answers[0].options if answers and not changes else ("--search",)
+    console.suggest(f"perfkit whatif {console.shown(path)} {' '.join(best)}")
+
+
+def _setting(path: Path) -> "Setting":
+    from perfkit.analyzers import whatif
+    from perfkit.analyzers.graph import build_graph
+    from perfkit.analyzers.refusal import Refusal
+    from perfkit.analyzers.verdict import seed_of
+    from perfkit.trace import run as run_folder
+
+    run = run_folder.open_run([path])
+    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
+    with console.progress("building the replay graph"):
+        graph = build_graph(run, load)
+    if isinstance(graph, Refusal):
+        raise InputError(f"{console.shown(path)}: {graph.reason}", hint=graph.remedy)
+    return whatif.baseline(graph, whatif.fit_network(graph, seed=seed_of(run.run_id)))
+
+
+def document(setting: "Setting", answers: "Sequence[Answer]") -> dict[str, Any]:
+    """Return what --json prints."""
+    graph = setting.graph
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "steps": graph.steps,
+        "ranks": graph.ranks,
+        "step_ms": graph.step_ns / 1e6,
+        "replay_error": graph.replay_error,
+        "network": setting.network,
+        "answers": answers,
+    }
+
+
+def _head(setting: "Setting") -> list[str]:
+    graph = setting.graph
+    steps = f"steps {graph.steps[0]} to {graph.steps[-1]}" if graph.steps[1:] else "one step"
+    many = "s" * (len(graph.ranks) != 1)
+    return [
+        f"Measured step {units.nanoseconds(graph.step_ns)} ({steps}, profiled, "
+        f"{len(graph.ranks)} rank{many}); unchanged replay {units.change(graph.replay_error)} off.",
+        "",
+    ]
+
+
+def combined(setting: "Setting", answer: "Answer") -> list[str]:
+    """Return the lines of one answer."""
+    lines = [
+        *_head(setting),
+        f"With {' and '.join(answer.changes)}:",
+        f"  step           {units.milliseconds(answer.predicted_ms)}  "
+        f"({units.milliseconds(answer.low_ms)} to {units.milliseconds(answer.high_ms)})",
+        f"  speed-up       {units.ratio(answer.speed_up)}",
+        f"  critical path  {_shares(answer.shares_before)}",
+        f"  afterwards     {_shares(answer.shares_after)}",
+        "",
+        "Assumed:",
+    ]
+    lines += [f"  - {text}" for text in answer.assumptions]
+    return [*lines, *_tail()]
+
+
+def ranking(setting: "Setting", answers: "Sequence[Answer]") -> list[str]:
+    """Return the lines of a search: what is worth trying, and what would gain nothing."""
+    worth = [a for a in answers if a.speed_up >= NO_GAIN]
+    idle = [a for a in answers if a.speed_up < NO_GAIN and len(a.changes) == 1]
+    lines = _head(setting)
+    if worth:
+        lines.append(f"{'Worth trying':44} {'step':>9} {'speed-up':>9}  then bound by")
+    for answer in worth:
+        lines.append(
+            f"  {' + '.join(answer.changes):42} {units.milliseconds(answer.predicted_ms):>9} "
+            f"{units.ratio(answer.speed_up):>9}  {_words(answer.next_bottleneck or '')}"
+        )
+    if idle:
+        names = ", ".join(a.changes[0] for a in idle)
+        lines += ["", f"Would gain less than 1%, or lose: {names}."]
+    return [*lines, *_tail()]
+
+
+def _tail() -> list[str]:
+    return [
+        "",
+        "Predicted by replay, not measured: expect +-10 % of the step until a change of the kind "
+        "has been measured here.",
+    ]
+
+
+def _shares(shares: "dict[str, float]") -> str:
+    top = list(shares.items())[:4]
+    return ", ".join(f"{_words(kind)} {units.percent(share)}" for kind, share in top)
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
