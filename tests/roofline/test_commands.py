@@ -1,0 +1,160 @@
+"""`perfkit roofline` and `perfkit ceilings` as a user runs them."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from perfkit.report import roofline_plot, roofline_text
+from perfkit.report.log_axes import LogAxes, around, decades
+from perfkit.roofline.ceilings import encode
+from perfkit.roofline.of_run import roofline_of
+from perfkit.roofline.summary import RunRoofline
+from perfkit.trace import run as run_folder
+from tests.roofline.machines import ceilings
+
+
+def perfkit(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "perfkit", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def qwen(shared_traces: Path) -> Path:
+    return shared_traces / "tracelens" / "h100_qwen.json.gz"
+
+
+def load(path: Path) -> RunRoofline:
+    opened = run_folder.open_run([path])
+    return roofline_of(opened, partial(run_folder.load_rank, cache=None), None)
+
+
+def test_a_foreign_trace_gets_points_plots_and_the_next_command(qwen: Path, tmp_path: Path) -> None:
+    done = perfkit("roofline", qwen, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Roofline of 1 of 1 ranks on NVIDIA H100 80GB HBM3: 99.9%" in done.stdout
+    assert "published: NVIDIA H100 SXM" in done.stdout
+    assert "perfkit ceilings" in done.stderr
+    (page,) = tmp_path.glob("perfkit-runs/*/roofline.html")
+    assert str(page.relative_to(tmp_path)) in done.stdout
+
+
+def test_json_alone_on_stdout(qwen: Path, tmp_path: Path) -> None:
+    done = perfkit("roofline", qwen, "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["schema_version"] == 1
+    assert found["points"][0]["name"] == "aten::_scaled_dot_product_flash_attention"
+    assert found["points"][0]["limit"] == "memory"
+    assert found["costed_share"] == pytest.approx(0.99995, abs=1e-4)
+    shares = {entry["convention"]: entry["share"] for entry in found["utilization"]}
+    assert shares["executed"] == pytest.approx(5.7650e12 / 47.151e-3 / 989.4e12, rel=2e-3)
+
+
+def test_ceilings_of_another_device_are_refused(qwen: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ceilings.json"
+    file.write_bytes(encode(ceilings()))
+    done = perfkit("roofline", qwen, "--ceilings", file, cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "the ceilings are of Abacus (cpu)" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("roofline", "nothing"), 3, "nothing"),
+        (("roofline",), 2, "RUN"),
+        (("ceilings", "--ranks", "1"), 2, "--ranks"),
+        (("ceilings", "--out", "no/such/folder/c.json"), 2, "cannot write"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
+) -> None:
+    done = perfkit(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_capture_without_shapes_says_what_it_lacks(shared_traces: Path) -> None:
+    found = load(shared_traces / "kineto" / "torchrec_resnet18_2ranks")
+    assert found.points == ()
+    told = {entry.claim: entry for entry in found.cannot_tell}
+    assert "record_shapes=True" in told["points, FLOP, utilization"].remedy
+    text = roofline_text.run(found, width=120)
+    assert "no shapes recorded" in text and "Cannot tell" in text
+    assert found.analysed_ranks == (0, 1)
+
+
+def test_a_device_without_a_name_still_shows_what_is_known(shared_traces: Path) -> None:
+    found = load(shared_traces / "tracelens" / "vllm_decode_graph.json.gz")
+    assert found.ceilings == ()
+    assert all(point.bound_s is None for point in found.points) and found.points
+    why = {entry.claim: entry.why for entry in found.cannot_tell}
+    assert why["shares of measured ceilings"] == "the capture records no device name"
+    assert "<svg" in roofline_plot.page(found)
+
+
+def test_a_cpu_run_without_ceilings_says_what_it_lacks(shared_traces: Path) -> None:
+    found = load(shared_traces / "own" / "gloo_ddp4")
+    assert found.device_kind == "cpu" and len(found.ranks) == 4
+    assert all(step.ceilings.lowest_s == 0 for step in found.ranks)
+    claims = {entry.claim for entry in found.cannot_tell}
+    assert "shares of measured ceilings" in claims
+    assert found.costed_share is not None and found.costed_share > 0.7
+
+
+class Page(HTMLParser):
+    """Counts what a page draws and what it would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: dict[str, int] = {}
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.drawn[tag] = self.drawn.get(tag, 0) + 1
+        self.loads += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href")]
+
+
+def test_the_page_is_complete_and_loads_nothing(qwen: Path) -> None:
+    found = load(qwen)
+    page, html = Page(), roofline_plot.page(found)
+    page.feed(html)
+    drawn = sum(1 for point in found.points if point.executed_flop)
+    assert page.drawn["circle"] == drawn
+    assert page.drawn["svg"] == 2  # one rank, no collectives: no network panel
+    assert page.loads == [] and "script" not in page.drawn
+    for name in ("matrix bf16 989 TFLOP/s", "memory 3.35 TB/s", "copies and fills"):
+        assert name in html
+
+
+def test_every_drawing_is_well_formed_and_inside_its_frame(shared_traces: Path) -> None:
+    found = load(shared_traces / "tracelens" / "mi300_ddp_resnet.json.gz")
+    drawings = (roofline_plot.roofline_svg, roofline_plot.network_svg, roofline_plot.bars_svg)
+    for draw in drawings:
+        root = ET.fromstring(draw(found))
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        circles = root.findall(".//{http://www.w3.org/2000/svg}circle")
+        for circle in circles:
+            assert 0 <= float(circle.attrib["cx"]) <= width
+            assert 0 <= float(circle.attrib["cy"]) <= height
+
+
+def test_log_axes_place_decades_evenly() -> None:
+    axes = LogAxes(x_low=1, x_high=1000, y_low=1e9, y_high=1e12)
+    steps = [axes.x(10**i) - axes.x(10 ** (i - 1)) for i in (1, 2, 3)]
+    assert steps == pytest.approx([steps[0]] * 3, abs=0.02)
+    assert axes.y(1e12) == axes.top < axes.y(1e9) == axes.height - axes.bottom
+    assert decades(1, 1000) == [1, 10, 100, 1000]
+    assert around([3.0, 40.0, 0.0]) == (1, 100)
+    assert around([]) == (1.0, 10.0)
