@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from perfkit.analyzers.cannot_tell import cannot_tell
 from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.result import Quality, QualityIssue
+from perfkit.analyzers.steps import WholeRun
 from perfkit.analyzers.verdict import TENTATIVE_BELOW
 from perfkit.trace.model import Issue
 
@@ -98,6 +99,11 @@ def _of_steps(evidence: Evidence) -> Iterator[QualityIssue]:
             "device was catching up or falling behind during the window",
             ranks=unsteady,
         )
+    yield from _of_the_whole_run(evidence, whole)
+
+
+def _of_the_whole_run(evidence: Evidence, whole: WholeRun) -> Iterator[QualityIssue]:
+    """Compare the traced window with the step lines of the run around it."""
     if not whole.settled:
         yield QualityIssue(
             code="PACE_NOT_SETTLED",

@@ -77,6 +77,9 @@ def _largest(evidence: Evidence) -> str:
 
 
 def _overlap_advice(evidence: Evidence) -> str:
+    sent = sum((r.bytes or 0) * r.count for r in evidence.collectives)
+    if 0 < sent < TINY_BYTES:
+        return "few bytes are sent, so latency costs: a larger batch, or no_sync over micro-batches"
     if any(fact(record, "ddp") for record in evidence.run.ranks):
         return "try smaller DDP buckets (bucket_cap_mb), so that the first leaves earlier"
     return "wrap the model in DistributedDataParallel, which overlaps buckets with backward"

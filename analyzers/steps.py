@@ -49,9 +49,7 @@ def view_run(
     profiled = table.slowest_ms[np.isin(table.step, analysed)]
     profiled = profiled if len(profiled) else trace_ms
     median, profiled_median = _median(usual), _median(profiled)
-    dilation = None
-    if median and profiled_median and len(table.step):
-        dilation = profiled_median / median - 1.0
+    dilation = _dilation(median, profiled_median)
     steps = Steps(
         analysed=len(analysed),
         recorded=len(table.step),
@@ -76,6 +74,10 @@ def view_run(
         dilation=dilation,
         not_representative=_differences(table, steady, analysed, median, dilation),
     )
+
+
+def _dilation(median: float | None, profiled_median: float | None) -> float | None:
+    return profiled_median / median - 1.0 if median and profiled_median else None
 
 
 def _median(values: F64) -> float | None:

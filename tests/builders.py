@@ -247,7 +247,7 @@ def rank_trace(
         for name, ranks in members.items()
     )
     events, place = _events(table, steps, origin)
-    on_device = device_kind != "cpu"
+    devices = (DeviceFacts(index=0, name="NVIDIA H100"),) if device_kind != "cpu" else ()
     return RankTrace(
         rank=rank,
         world_size=world_size,
@@ -257,8 +257,8 @@ def rank_trace(
         steps=_windows(steps, origin),
         training_threads=(MAIN, AUTOGRAD),
         device_kind=device_kind,
-        device=0 if on_device else NONE,
-        devices=(DeviceFacts(index=0, name="NVIDIA H100"),) if on_device else (),
+        device=0 if devices else NONE,
+        devices=devices,
         node=node,
         clock_domain=clock_domain,
         has_shapes=False,

@@ -124,6 +124,9 @@ def test_missing_overlap_promises_no_more_than_the_free_compute() -> None:
     found = findings(*reducing(compute_ms=80, comm_ms=20, elements=10**7))
     assert set(found) == {"no_overlap"}
     assert found["no_overlap"].gain_ceiling == pytest.approx(1 / 0.8)
+    assert "DistributedDataParallel" in found["no_overlap"].next_step
+    small = findings(*reducing(compute_ms=80, comm_ms=20, elements=1000))
+    assert "few bytes" in small["no_overlap"].next_step
 
 
 def test_transfers_that_compute_cannot_hide_need_fewer_bytes() -> None:
