@@ -8,16 +8,18 @@ device are therefore lower bounds.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from perfkit.analyzers.attribution import comm_rows
-from perfkit.analyzers.graph_pieces import HOST, Draft, Piece, without
+from perfkit.analyzers.graph_pieces import HOST, PYTHON_CODE, Draft, Piece, without
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
 from perfkit.analyzers.windows import is_device_work
 from perfkit.trace.intervals import Intervals, paint, union
 from perfkit.trace.kinds import Kind, TimeClass
-from perfkit.trace.model import I64, NONE, Events, RankTrace
+from perfkit.trace.model import I64, NONE, Bool, Events, RankTrace
 
 LAUNCH_LATENCY_NS = 10_000
 """The longest delay behind a launch or a kernel that counts as overhead of the device."""
@@ -25,6 +27,8 @@ EVENT_WAIT_NS = 20_000
 """The longest delay between work on one stream and work on another that waited for it."""
 CONTENTION_NS = 200_000
 """The same while the other stream goes on: the device has no room until blocks of it finish."""
+FULL_QUEUE = 1000
+"""Pending launches from which on a slow launch call waits for room (CUDA holds 1024)."""
 _BLOCKED_NS = 20_000
 _CLASS = {
     Kind.KERNEL: TimeClass.COMPUTE,
@@ -43,15 +47,34 @@ def device_piece(
     """Return the rank's tasks: the host's in its step windows, and the device work launched."""
     begin, end = int(bounds[0, 0]), int(bounds[-1, 1])
     work = _Work(trace.events, begin, end)
-    holes = _blocked(trace, work, begin, end)
+    waits = _waits(trace, work, begin, end)
+    holes = _blocked(work, waits, end)
     cuts = [*bounds.ravel().tolist(), *holes.ravel().tolist()]
     cuts += work.released[work.released >= 0].tolist()
-    layers = host_layers(trace.events, trace.training_threads, pauses)
-    whole = paint(union([begin], [end]), layers, default=TimeClass.HOST_LAUNCH, cuts=cuts)
+    launching = (_recorded(trace), int(TimeClass.HOST_LAUNCH))
+    layers = [*host_layers(trace.events, trace.training_threads, pauses), launching]
+    whole = paint(union([begin], [end]), layers, default=PYTHON_CODE, cuts=cuts)
     draft = Draft(trace.rank, without(whole, holes), bounds, steps)
     tasks = _add_work(draft, trace, work)
-    _release_host(draft, trace, work, tasks, holes)
+    _release_host(draft, work, waits, tasks)
     return draft.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """A call that blocks the host until a piece of device work (a row of _Work) is done."""
+
+    entered: int
+    returned: int
+    awaited: int
+
+
+def _recorded(trace: RankTrace) -> Intervals:
+    """Return the time in which a training thread was inside an operator or a runtime call."""
+    events = trace.events
+    kinds = (Kind.OP, Kind.COMM_CALL, Kind.LAUNCH, Kind.RUNTIME)
+    rows = np.isin(events.kind, kinds) & np.isin(events.thread, trace.training_threads)
+    return union(events.start_ns[rows], events.end_ns[rows])
 
 
 class _Work:
@@ -77,12 +100,11 @@ class _Work:
         self.place = _streams(events, self.rows)
 
 
-def _waits_for_its_own(events: Events, launch: I64, start: I64, end: I64) -> I64:
+def _waits_for_its_own(events: Events, launch: I64, start: I64, end: I64) -> Bool:
     """Mark launches that return only when their own copy is done (pageable memory)."""
     entered, returned = events.start_ns[launch], events.end_ns[launch]
     long = returned - entered > _BLOCKED_NS
-    blocks: I64 = long & (end <= returned) & (start >= entered)
-    return blocks
+    return np.asarray(long & (end <= returned) & (start >= entered))
 
 
 def _streams(events: Events, rows: I64) -> I64:
@@ -91,32 +113,41 @@ def _streams(events: Events, rows: I64) -> I64:
     return place.reshape(-1) + HOST + 1
 
 
-def _blocked(trace: RankTrace, work: _Work, begin: int, end: int) -> Intervals:
+def _blocked(work: "_Work", waits: Sequence[_Wait], end: int) -> Intervals:
     """Return the time in which the host only waits for the device."""
-    events = trace.events
-    starts, ends = [], []
-    for row in _syncs(trace, begin, end):
-        entered, returned = int(events.start_ns[row]), int(events.end_ns[row])
-        awaited = _awaited(work, entered, returned)
-        if awaited != NONE and work.end[awaited] > entered:
-            starts.append(entered)
-            ends.append(min(int(work.end[awaited]), returned))
+    starts = [w.entered for w in waits]
+    ends = [w.entered + max(0, min(int(work.end[w.awaited]), w.returned) - w.entered)
+            for w in waits]  # fmt: skip
     for k in np.flatnonzero(work.blocking).tolist():
         starts.append(int(work.released[k]))
         ends.append(int(work.end[k]))
     return union(starts, np.minimum(np.array(ends, np.int64), end))
 
 
-def _syncs(trace: RankTrace, begin: int, end: int) -> list[int]:
+def _waits(trace: RankTrace, work: "_Work", begin: int, end: int) -> list[_Wait]:
+    """Return the calls in which the host waits: synchronisations, and launches on a full queue."""
     events = trace.events
-    rows = (events.kind == Kind.SYNC) & np.isin(events.thread, trace.training_threads)
-    rows &= (events.start_ns >= begin) & (events.end_ns <= end)
-    found: list[int] = np.flatnonzero(rows).tolist()
+    inside = np.isin(events.thread, trace.training_threads)
+    inside &= (events.start_ns >= begin) & (events.end_ns <= end)
+    rows = np.flatnonzero(inside & (events.kind == Kind.SYNC)).tolist()
+    long = (events.kind == Kind.LAUNCH) & (events.duration_ns > _BLOCKED_NS)
+    candidates = np.flatnonzero(inside & long)
+    released, started = np.sort(work.released), np.sort(work.start)
+    queued = np.searchsorted(released, events.start_ns[candidates], side="right")
+    queued -= np.searchsorted(started, events.start_ns[candidates], side="right")
+    if trace.device_kind == "cuda":
+        rows += candidates[queued >= FULL_QUEUE].tolist()
+    found = []
+    for row in rows:
+        entered, returned = int(events.start_ns[row]), int(events.end_ns[row])
+        awaited = _awaited(work, entered, returned)
+        if awaited != NONE:
+            found.append(_Wait(entered, returned, awaited))
     return found
 
 
 def _awaited(work: _Work, entered: int, returned: int) -> int:
-    """Return the work that a blocking call waited for: launched before it, the last to end in it."""
+    """Return the work that a blocking call waited for: launched before, the last to end in it."""
     before = (work.released <= entered) & (work.end <= returned)
     if not before.any():
         return NONE
@@ -186,18 +217,12 @@ def _explain(  # noqa: PLR0913, PLR0917 - the state of one loop
     return 0
 
 
-def _release_host(
-    draft: Draft, trace: RankTrace, work: _Work, tasks: list[int], holes: Intervals
-) -> None:
+def _release_host(draft: Draft, work: _Work, waits: Sequence[_Wait], tasks: Sequence[int]) -> None:
     """Let the host go on after what it waited for."""
-    events = trace.events
-    for row in _syncs(trace, int(draft.host.start_ns[0]), int(draft.host.end_ns[-1])):
-        entered, returned = int(events.start_ns[row]), int(events.end_ns[row])
-        awaited = _awaited(work, entered, returned)
-        if awaited != NONE:
-            after = draft.host_after(max(entered, int(work.end[awaited])))
-            if after != NONE:
-                draft.edge(tasks[awaited], after)
+    for wait in waits:
+        after = draft.host_after(max(wait.entered, int(work.end[wait.awaited])))
+        if after != NONE:
+            draft.edge(tasks[wait.awaited], after)
     for k in np.flatnonzero(work.blocking).tolist():
         after = draft.host_after(int(work.end[k]))
         if after != NONE:

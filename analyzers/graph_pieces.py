@@ -13,6 +13,9 @@ from perfkit.trace.intervals import Intervals, Partition, label
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64, NONE
 
+PYTHON = "host_python"
+PYTHON_CODE = len(TimeClass)
+"""A class that only replays have: host time of a GPU run outside any recorded operator or call."""
 HOST = 0
 """The resource of the training threads: forward and backward threads hand over to each other."""
 
@@ -41,7 +44,7 @@ class Piece:
     begin_ns: int
     start_ns: I64
     duration_ns: I64
-    kind: I64  # TimeClass
+    kind: I64  # TimeClass, or PYTHON_CODE
     resource: I64
     call: I64
     name: I64

@@ -108,9 +108,8 @@ def graphs(draw: st.DrawFn) -> TaskGraph:
     for index in range(draw(st.integers(1, 12))):
         if draw(st.booleans()):
             for rank in range(ranks):
-                after = (
-                    draw(st.lists(st.sampled_from(done[rank]), max_size=2)) if done[rank] else []
-                )
+                known = done[rank]
+                after = [draw(st.sampled_from(known)) for _ in known[-2:]]
                 size = draw(st.integers(0, 50))
                 done[rank].append(
                     b.task("comm", size, rank=rank, resource="N", after=after, collective=index)
@@ -119,7 +118,7 @@ def graphs(draw: st.DrawFn) -> TaskGraph:
             rank = draw(st.integers(0, ranks - 1))
             resource = draw(st.sampled_from(["host", "C"]))
             number = b.task(resource, draw(st.integers(0, 50)), rank=rank, resource=resource)
-            if done[rank] and draw(st.booleans()):
+            if len(done[rank]) > 0 and draw(st.booleans()):
                 lag = draw(st.integers(0, 9))
                 b.edge(draw(st.sampled_from(done[rank])), number, lag_ns=lag)
             done[rank].append(number)

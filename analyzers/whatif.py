@@ -1,0 +1,169 @@
+"""What a change would do to the step: edits of a replay graph, replayed, and explained.
+
+Every answer is a replay of the same graph with other durations (or without some dependencies);
+it holds for the captured steps, the same order of work and the same machine unless the change
+says otherwise. Rules and their sources: models.md 5.5. Until predictions of a kind have been
+compared with measurements, the error to expect is +-10 % (published replays: 3 to 14 %).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from perfkit.analyzers.alphabeta import AlphaBetaFit, Observation, fit_alpha_beta
+from perfkit.analyzers.critical_path import critical_path
+from perfkit.analyzers.graph import StepGraph
+from perfkit.analyzers.refusal import Refusal
+from perfkit.analyzers.replay import F64, I64, Plan, Schedule, Work
+from perfkit.analyzers.replay_edit import busiest_ns
+from perfkit.trace.kinds import TimeClass
+
+EXPECTED_ERROR = 0.10
+"""Relative error of a prediction of a kind that has not been compared with measurements."""
+COMMUNICATION = (TimeClass.COMM_TRANSFER.key,)
+RING_OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A graph under change: its plan, what its work costs now, what may not be hidden."""
+
+    graph: StepGraph
+    plan: Plan
+    work: Work
+    network: AlphaBetaFit | None
+    hidden_comm: bool = False  # transfers cost nothing as long as the network keeps up
+
+
+Edit = Callable[[Setting], "Setting | Refusal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing to try: how it is named, what it assumes, and its edit of the graph."""
+
+    name: str
+    option: str  # of `perfkit whatif`
+    assumptions: tuple[str, ...]
+    apply: Edit
+    recipe: str | None = None  # the name under `recipes/` that makes the change real
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A predicted step. Shares are of the critical path: what a small change of each would do."""
+
+    changes: tuple[str, ...]
+    options: tuple[str, ...]
+    step_ms: float
+    predicted_ms: float
+    low_ms: float
+    high_ms: float
+    speed_up: float
+    shares_before: dict[str, float]
+    shares_after: dict[str, float]
+    next_bottleneck: str | None
+    assumptions: tuple[str, ...]
+    recipes: tuple[str, ...]
+
+
+def baseline(graph: StepGraph, network: AlphaBetaFit | None) -> Setting:
+    """Return the unchanged run."""
+    return Setting(graph=graph, plan=graph.plan, work=graph.plan.unchanged, network=network)
+
+
+def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
+    """Predict the step under all the changes together, or say which of them cannot be predicted."""
+    graph, current = setting.graph, setting
+    for change in changes:
+        edited = change.apply(current)
+        if isinstance(edited, Refusal):
+            return Refusal(reason=f"{change.name}: {edited.reason}", remedy=edited.remedy)
+        current = edited
+    schedule = _replay(current)
+    period = graph.period_ns(schedule)
+    if current.hidden_comm:
+        period = max(period, busiest_ns(graph.plan.graph, setting.work, COMMUNICATION)
+                     / len(graph.steps))  # fmt: skip
+    # The replay's own error is taken out: the measured step scales with the replayed ratio.
+    ratio = period / graph.period_ns(graph.base)
+    before = shares(graph, graph.plan, graph.base, graph.plan.unchanged)
+    after = shares(graph, current.plan, schedule, current.work)
+    predicted = graph.step_ns * ratio / 1e6
+    low, high = _interval(predicted, graph)
+    return Answer(
+        changes=tuple(c.name for c in changes),
+        options=tuple(c.option for c in changes),
+        step_ms=graph.step_ns / 1e6,
+        predicted_ms=predicted,
+        low_ms=low,
+        high_ms=high,
+        speed_up=1 / ratio if ratio else float("inf"),
+        shares_before=before,
+        shares_after=after,
+        next_bottleneck=max(after, key=after.__getitem__) if after else None,
+        assumptions=tuple(dict.fromkeys(a for c in changes for a in c.assumptions)),
+        recipes=tuple(c.recipe for c in changes if c.recipe),
+    )
+
+
+def _interval(predicted_ms: float, graph: StepGraph) -> tuple[float, float]:
+    """Return the expected range. The sign of an effect is certain, its size is not."""
+    now_ms = graph.step_ns / 1e6
+    error = max(EXPECTED_ERROR, abs(graph.replay_error)) * predicted_ms
+    low, high = predicted_ms - error, predicted_ms + error
+    if predicted_ms <= now_ms:
+        high = min(high, now_ms)
+    if predicted_ms >= now_ms:
+        low = max(low, now_ms)
+    return low, high
+
+
+def search(setting: Setting, changes: Sequence[Change], *, pairs_of: int = 4) -> tuple[Answer, ...]:
+    """Ask for each change alone and for pairs of the most promising; the largest gain first."""
+    found = [(c, a) for c in changes if not isinstance(a := ask(setting, [c]), Refusal)]
+    found.sort(key=lambda pair: pair[1].predicted_ms)
+    answers = [answer for _, answer in found]
+    best = [c for c, a in found if a.speed_up > 1.005][:pairs_of]
+    for i, first in enumerate(best):
+        for second in best[i + 1 :]:
+            both = ask(setting, [first, second])
+            if not isinstance(both, Refusal):
+                answers.append(both)
+    return tuple(sorted(answers, key=lambda a: (a.predicted_ms, len(a.changes))))
+
+
+def shares(graph: StepGraph, plan: Plan, schedule: Schedule, work: Work) -> dict[str, float]:
+    """Return each class's share of the critical path, without the ranks' skew at the start."""
+    path = critical_path(plan, schedule, work)
+    skew = TimeClass.OTHER.key
+    spent = {kind: ns for kind, ns in path.by_kind_ns.items() if kind != skew and ns > 0}
+    total = sum(spent.values())
+    return {kind: ns / total for kind, ns in sorted(spent.items(), key=lambda i: -i[1])}
+
+
+def _replay(setting: Setting) -> Schedule:
+    same = setting.plan is setting.graph.plan
+    return setting.plan.run(setting.work, base=setting.graph.base if same else None)
+
+
+def with_durations(setting: Setting, tasks: I64, durations: F64 | float) -> Setting:
+    """Return the setting with other durations of some tasks."""
+    new = setting.work.duration_ns.copy()
+    new[tasks] = durations
+    return replace(setting, work=Work(duration_ns=new, lag_ns=setting.work.lag_ns))
+
+
+def fit_network(graph: StepGraph, *, seed: int) -> AlphaBetaFit | None:
+    """Fit latency and bandwidth to the graph's own matched collectives; None if that fails."""
+    tasks = graph.plan.graph.collective
+    shortest: dict[int, float] = {}
+    for number, duration in zip(tasks.tolist(), graph.plan.graph.duration_ns.tolist(), strict=True):
+        if number >= 0:
+            shortest[number] = min(shortest.get(number, duration), duration)
+    observed = [
+        Observation(op=move.op, ranks=move.ranks, size_bytes=move.size_bytes, transfer_s=ns / 1e9)
+        for number, ns in shortest.items()
+        if (move := graph.transfers[number]).size_bytes > 0 and move.op in RING_OPERATIONS
+    ]
+    fit = fit_alpha_beta(observed, seed=seed, draws=100)
+    return None if isinstance(fit, Refusal) else fit

@@ -1,0 +1,392 @@
+"""The changes that can be asked for: one function each, from its parameter to a Change."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from perfkit.analyzers.graph import StepGraph
+from perfkit.analyzers.graph_pieces import PYTHON
+from perfkit.analyzers.refusal import Refusal
+from perfkit.analyzers.replay import I64, NONE, Plan, TaskGraph
+from perfkit.analyzers.replay_edit import of_kinds, scaled
+from perfkit.analyzers.whatif import Change, Setting, with_durations
+from perfkit.roofline.collective_cost import bus_factor, ring_steps
+from perfkit.trace.kinds import TimeClass
+
+HOST_WORK = ("host_launch", PYTHON, "host_gc", "host_alloc", "host_compile")
+PER_RANK_WORK = ("compute", "input_wait", "checkpoint", "memcpy", "host_sync", *HOST_WORK)
+_MATRIX = re.compile(r"gemm|conv|cutlass|flash|fmha|nvjet|xmma|wgmma|cudnn.*fprop|attention", re.I)
+_HALF = re.compile(r"bf16|f16f16|half|16816|h884|s884|fp16|bfloat", re.I)
+
+
+def network(factor: float) -> Change:
+    """A network with `factor` times the bandwidth and the same latency."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        tasks = _transfers(setting)
+        if isinstance(tasks, Refusal):
+            return tasks
+        duration = setting.work.duration_ns[tasks]
+        start = np.minimum(_start_up_ns(setting, tasks), duration)
+        return with_durations(setting, tasks, start + (duration - start) / factor)
+
+    return Change(
+        name=f"network x{factor:g}",
+        option=f"--network x{factor:g}",
+        assumptions=(
+            "only the bandwidth part of each transfer scales (latency from this run's fit, "
+            "else taken as zero)",
+            "the network, not the CPU, limits the transfers",
+            *_HIDDEN,
+        ),
+        apply=edit,
+    )
+
+
+def compression(factor: float) -> Change:
+    """Gradients sent in 1/`factor` of the bytes; encoding is free."""
+    plain = network(factor)
+    return Change(
+        name=f"compression x{factor:g}",
+        option=f"--compression x{factor:g}",
+        assumptions=("encoding and decoding cost nothing", *plain.assumptions),
+        apply=plain.apply,
+        recipe="bf16-gradients" if factor == 2 else None,
+    )
+
+
+def more_ranks(ranks: int) -> Change:
+    """The same work on each of `ranks` ranks (weak scaling): transfers by the ring's cost."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        tasks = _transfers(setting)
+        if isinstance(tasks, Refusal):
+            return tasks
+        factor = np.ones(len(tasks))
+        for i, number in enumerate(setting.plan.graph.collective[tasks].tolist()):
+            move = setting.graph.transfers[number]
+            if move.ranks == len(setting.graph.ranks):
+                factor[i] = _ring_ratio(setting, move.op, move.size_bytes, move.ranks, ranks)
+        return with_durations(setting, tasks, setting.work.duration_ns[tasks] * factor)
+
+    return Change(
+        name=f"{ranks} ranks",
+        option=f"--ranks {ranks}",
+        assumptions=(
+            "every rank keeps its work (weak scaling), on links as good as the measured ones",
+            "collectives over all ranks cost as a ring; smaller groups keep their size",
+            "no more skew between ranks than measured",
+        ),
+        apply=edit,
+    )
+
+
+def perfect_overlap() -> Change:
+    """Nobody waits for a transfer as long as the network keeps up."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        tasks = _transfers(setting)
+        if isinstance(tasks, Refusal):
+            return tasks
+        return replace(with_durations(setting, tasks, 0.0), hidden_comm=True)
+
+    return Change(
+        name="perfect overlap",
+        option="--overlap",
+        assumptions=("all communication hides behind compute without slowing it",),
+        apply=edit,
+        recipe="overlap",
+    )
+
+
+def no_stragglers() -> Change:
+    """Every rank does the mean work of all, step by step; transfers of a kind take their median."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        if len(setting.graph.ranks) < 2:
+            return Refusal(reason="one rank has nobody to wait for")
+        tasks = _transfers(setting)
+        if isinstance(tasks, Refusal):
+            return tasks
+        return _median_transfers(_mean_work(setting), tasks)
+
+    return Change(
+        name="no stragglers",
+        option="--no-stragglers",
+        assumptions=("work is spread evenly: each class of a step takes its mean over the ranks",),
+        apply=edit,
+    )
+
+
+def no_input_stall() -> Change:
+    """A loader that is always ready."""
+    note = "batches are ready when asked for"
+    return _removed("no input stall", TimeClass.INPUT_WAIT, note, "dataloader")
+
+
+def async_checkpoint() -> Change:
+    """Checkpoints written beside the training."""
+    note = "writing beside the training slows nothing"
+    return _removed("async checkpoint", TimeClass.CHECKPOINT, note, "async-checkpoint")
+
+
+def no_launch_overhead() -> Change:
+    """Launches cost nothing: a CUDA graph, or kernels large enough."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        if not setting.graph.on_device:
+            return Refusal(reason="there are no launches on a CPU run")
+        return _scale(setting, ("host_launch", "launch_latency"), 0.0)
+
+    note = "operators and calls cost the host nothing; Python between them stays"
+    return Change(
+        name="launch 0", option="--no-launch", assumptions=(note,), apply=edit, recipe="cuda-graph"
+    )
+
+
+def no_host_syncs() -> Change:
+    """The host never waits for the device within the steps."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        if not setting.graph.on_device:
+            return Refusal(reason="a CPU run has no device to wait for")
+        graph = setting.plan.graph
+        host = {int(r) for r in np.unique(graph.resource[of_kinds(graph, ("host_launch",))])}
+        to_host = np.isin(graph.resource[graph.edge_target], list(host))
+        from_host = np.isin(graph.resource[graph.edge_source], list(host)) | (
+            graph.kind[graph.edge_source] == int(TimeClass.OTHER)
+        )
+        kept = _without_edges(graph, to_host & ~from_host)
+        work = replace(setting.work, lag_ns=setting.work.lag_ns[~(to_host & ~from_host)])
+        return _scale(replace(setting, plan=Plan(kept), work=work), ("host_sync",), 0.0)
+
+    note = "nothing that the host reads is needed before the end"
+    return Change(
+        name="no host syncs",
+        option="--no-host-syncs",
+        assumptions=(note,),
+        apply=edit,
+        recipe="no-item",
+    )
+
+
+def faster_compute(factor: float) -> Change:
+    """All computation `factor` times as fast, whatever bounds it."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        return _scale(setting, ("compute",), 1 / factor)
+
+    note = "every operator speeds up alike; memory-bound ones may not"
+    return Change(
+        name=f"compute x{factor:g}",
+        option=f"--compute x{factor:g}",
+        assumptions=(note,),
+        apply=edit,
+    )
+
+
+def half_precision(*, optimistic: bool = False) -> Change:
+    """Matrix kernels in bf16: twice (optimistic: three times) as fast; others x1.0 (x0.6)."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        if not setting.graph.on_device:
+            return Refusal(reason="a CPU capture does not show which operators would gain")
+        tasks = of_kinds(setting.plan.graph, ("compute",))
+        names = np.array([*setting.graph.names, ""])[setting.graph.name[tasks]]
+        matrix = np.array([bool(_MATRIX.search(n)) for n in names], np.bool_)
+        if not matrix.any():
+            return Refusal(reason="no matrix kernel is recognised by its name")
+        if all(_HALF.search(n) for n in set(names[matrix].tolist())):
+            return Refusal(reason="the matrix kernels run in half precision already")
+        full = np.array([not _HALF.search(n) for n in names], np.bool_)
+        factor = np.where(matrix, 1 / 3 if optimistic else 1 / 2, 0.6 if optimistic else 1.0)
+        factor[~full] = 1.0
+        return with_durations(setting, tasks, setting.work.duration_ns[tasks] * factor)
+
+    notes = (
+        "matrix kernels (by name) twice as fast, all others unchanged: a cautious tensor-core gain",
+        "casts and a gradient scaler cost nothing; gradients stay in fp32 on the network",
+    )
+    return Change(
+        name="amp bf16", option="--amp bf16", assumptions=notes, apply=edit, recipe="amp-bf16"
+    )
+
+
+def larger_buckets(bucket_mb: float) -> Change:
+    """Consecutive all-reduces of a step merged until a bucket holds `bucket_mb` MiB."""
+
+    def edit(setting: Setting) -> Setting | Refusal:
+        found = _transfers(setting)
+        if isinstance(found, Refusal):
+            return found
+        return _merged(setting, int(bucket_mb * 1024 * 1024))
+
+    notes = (
+        "a merged bucket starts when its last gradient is ready and pays the latency once",
+        "only merging can be predicted: when parts of a bucket were ready is not recorded",
+    )
+    return Change(
+        name=f"buckets of {bucket_mb:g} MiB",
+        option=f"--bucket-mb {bucket_mb:g}",
+        assumptions=notes,
+        apply=edit,
+        recipe="ddp-buckets",
+    )
+
+
+_HIDDEN = ("waits for a transfer that never made anybody wait in this capture are unknown",)
+
+
+def _removed(name: str, kind: TimeClass, note: str, recipe: str) -> Change:
+    def edit(setting: Setting) -> Setting | Refusal:
+        if not len(of_kinds(setting.plan.graph, (kind.key,))):
+            return Refusal(reason=f"the captured steps hold no {kind.key.replace('_', ' ')}")
+        return _scale(setting, (kind.key,), 0.0)
+
+    option = "--" + name.replace(" ", "-")
+    return Change(name=name, option=option, assumptions=(note,), apply=edit, recipe=recipe)
+
+
+def _scale(setting: Setting, kinds: tuple[str, ...], factor: float) -> Setting:
+    return replace(setting, work=scaled(setting.plan.graph, setting.work, kinds, factor))
+
+
+def _transfers(setting: Setting) -> I64 | Refusal:
+    """Return the tasks of matched collectives; refused where waits cannot be told from transfer."""
+    graph = setting.plan.graph
+    if setting.graph.unmatched:
+        return Refusal(
+            reason=f"{setting.graph.unmatched} transfers could not be matched across ranks, so "
+            "their time may be waiting",
+            remedy="capture all ranks, with the flight recorder on",
+        )
+    tasks = np.flatnonzero(graph.collective >= 0)
+    if not len(tasks):
+        return Refusal(reason="the captured steps hold no communication between ranks")
+    return tasks
+
+
+def _start_up_ns(setting: Setting, tasks: I64) -> np.ndarray:
+    alpha_s = (setting.network.alpha_s or 0.0) if setting.network else 0.0
+    moves = [setting.graph.transfers[c] for c in setting.plan.graph.collective[tasks].tolist()]
+    return np.array([1e9 * alpha_s * _steps(m.op, m.ranks) for m in moves])
+
+
+def _steps(op: str, ranks: int) -> int:
+    try:
+        return ring_steps(op, ranks)
+    except ValueError:  # an operation without a ring model, such as a barrier
+        return 1
+
+
+def _ring_ratio(setting: Setting, op: str, size: int, now: int, then: int) -> float:
+    alpha_s = (setting.network.alpha_s or 0.0) if setting.network else 0.0
+    per_byte = 1 / setting.network.bandwidth_byte_per_s if setting.network else 1.0
+    try:
+        cost = [
+            ring_steps(op, n) * alpha_s + bus_factor(op, n) * max(size, 1) * per_byte
+            for n in (now, then)
+        ]
+    except ValueError:
+        return 1.0
+    return cost[1] / cost[0] if cost[0] > 0 else 1.0
+
+
+def _mean_work(setting: Setting) -> Setting:
+    """Scale each rank's classes of a step to their mean over ranks."""
+    graph, duration = setting.plan.graph, setting.work.duration_ns.copy()
+    ranks = np.array(setting.graph.ranks)
+    step = setting.graph.step_of_task
+    for kind in PER_RANK_WORK:
+        tasks = of_kinds(graph, (kind,))
+        tasks = tasks[step[tasks] >= 0]
+        place = np.searchsorted(ranks, graph.rank[tasks])
+        spent = np.zeros((len(ranks), len(setting.graph.steps)))
+        np.add.at(spent, (place, step[tasks]), duration[tasks])
+        mean = spent.mean(axis=0)
+        factor = np.divide(mean, spent, out=np.ones_like(spent), where=spent > 0)
+        duration[tasks] *= factor[place, step[tasks]]
+    return replace(setting, work=replace(setting.work, duration_ns=duration))
+
+
+def _median_transfers(setting: Setting, tasks: I64) -> Setting:
+    graph, duration = setting.plan.graph, setting.work.duration_ns.copy()
+    kinds: dict[object, list[int]] = {}
+    for task, number in zip(tasks.tolist(), graph.collective[tasks].tolist(), strict=True):
+        kinds.setdefault(setting.graph.transfers[number], []).append(task)
+    for same in kinds.values():
+        duration[same] = np.median(duration[same])
+    return replace(setting, work=replace(setting.work, duration_ns=duration))
+
+
+def _merged(setting: Setting, bucket_bytes: int) -> Setting | Refusal:
+    graph = setting.plan.graph
+    alpha_s = (setting.network.alpha_s or 0.0) if setting.network else 0.0
+    duration = setting.work.duration_ns.copy()
+    merged = 0
+    for rank in setting.graph.ranks:
+        mine = np.flatnonzero((graph.rank == rank) & (graph.collective >= 0))
+        mine = mine[np.argsort(graph.collective[mine])]
+        for group in _groups(setting.graph, mine, graph, bucket_bytes):
+            saved = (
+                1e9
+                * alpha_s
+                * sum(
+                    _steps(m.op, m.ranks)
+                    for m in (setting.graph.transfers[int(graph.collective[t])] for t in group[1:])
+                )
+            )
+            duration[group[-1]] = max(0.0, duration[group].sum() - saved)
+            duration[group[:-1]] = 0.0
+            merged += len(group) - 1
+    if not merged:
+        return Refusal(reason="no two neighbouring all-reduces fit into one such bucket")
+    return replace(setting, work=replace(setting.work, duration_ns=duration))
+
+
+def _groups(steps: StepGraph, tasks: I64, graph: TaskGraph, bucket_bytes: int) -> list[list[int]]:
+    """Return the runs of two or more all-reduces of one step that fit into one bucket."""
+    found: list[list[int]] = []
+    current: list[int] = []
+    filled, last_step = 0, NONE
+    for task in tasks.tolist():
+        move = steps.transfers[int(graph.collective[task])]
+        step = int(steps.step_of_task[task])
+        fits = move.op == "all_reduce" and move.size_bytes > 0
+        if fits and step == last_step and filled + move.size_bytes <= bucket_bytes:
+            current.append(task)
+            filled += move.size_bytes
+            continue
+        found.append(current)
+        current, filled, last_step = ([task], move.size_bytes, step) if fits else ([], 0, NONE)
+    found.append(current)
+    return [group for group in found if len(group) > 1]
+
+
+def _without_edges(graph: TaskGraph, dropped: np.ndarray) -> TaskGraph:
+    keep = ~dropped
+    return replace(
+        graph,
+        edge_source=graph.edge_source[keep],
+        edge_target=graph.edge_target[keep],
+        edge_lag_ns=graph.edge_lag_ns[keep],
+        edge_kind=graph.edge_kind[keep],
+    )
+
+
+def everything() -> tuple[Change, ...]:
+    """Return what `--search` tries: one sensible size of each change."""
+    return (
+        network(2),
+        compression(2),
+        perfect_overlap(),
+        no_stragglers(),
+        no_input_stall(),
+        async_checkpoint(),
+        no_launch_overhead(),
+        no_host_syncs(),
+        faster_compute(2),
+        half_precision(),
+        larger_buckets(25),
+    )
