@@ -13,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 
 from perfkit.trace.kinds import Kind
-from perfkit.trace.kineto_names import collective_op, dtype_name, message_bytes
+from perfkit.trace.kineto_names import MAX_ELEMENTS, collective_op, dtype_name, message_bytes
 from perfkit.trace.kineto_schema import Arguments, parse_ranks
 from perfkit.trace.model import I64, NONE, Collectives, Events, OpShape, ProcessGroup
 
@@ -193,8 +193,8 @@ def _add(  # noqa: PLR0913 - one parameter per column
 
 
 def elements(shape: OpShape) -> int:
-    """Return the elements of all inputs together, tensor lists included."""
-    return sum(_count(item) for item in shape.dims)
+    """Return the elements of all inputs together, tensor lists included; NONE if absurd."""
+    return number(sum(_count(item) for item in shape.dims))
 
 
 def _count(dims: object) -> int:
@@ -209,12 +209,12 @@ def _count(dims: object) -> int:
 
 
 def number(value: object) -> int:
-    """Return an int within 63 bits, or NONE."""
+    """Return a count as int, or NONE."""
     try:
         result = int(value)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return NONE
-    return int(result) if 0 <= result < 1 << 62 else NONE
+    return int(result) if 0 <= result < MAX_ELEMENTS else NONE
 
 
 def _group_ranks(arguments: Arguments) -> tuple[int, ...]:

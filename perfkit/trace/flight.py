@@ -71,14 +71,14 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 def elements(sizes: Sequence[Sequence[int]]) -> int:
-    """Return the elements of all tensors together."""
+    """Return the elements of all tensors together; NONE if absurd."""
     total = 0
     for size in sizes:
         count = 1
         for length in size:
             count *= length
         total += count
-    return total
+    return number(total)
 
 
 def read_entries(path: Path) -> list[Entry]:

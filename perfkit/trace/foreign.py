@@ -12,12 +12,12 @@ from perfkit.errors import InputError
 from perfkit.trace.kineto import peek
 from perfkit.trace.kineto_schema import TraceFacts
 from perfkit.trace.model import NONE, Issue, RankRecord, Run
+from perfkit.trace.runfolder import MAX_RANKS
 from perfkit.trace.steplines import no_steps
 
 _SUFFIXES = (".json", ".json.gz")
 _RANK_IN_NAME = re.compile(r"(?:rank|worker)[-_. ]?(\d+)", re.IGNORECASE)
 _TIMES_IN_NAME = re.compile(r"_step_\d+|\.\d{10,}")
-_MAX_RANK = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def _peeked(path: Path) -> _File:
     rank = facts.rank
     if rank == NONE:
         named = _RANK_IN_NAME.findall(path.name) or _RANK_IN_NAME.findall(path.parent.name)
-        rank = int(named[-1]) if named and int(named[-1]) < _MAX_RANK else NONE
+        rank = int(named[-1]) if named and int(named[-1]) < MAX_RANKS else NONE
     return _File(path, facts, rank)
 
 
@@ -168,7 +168,7 @@ def _mixed(files: list[_File]) -> list[Issue]:
 
 def _missing(ranks: Sequence[RankRecord]) -> tuple[Issue, ...]:
     size = max(record.world_size for record in ranks)
-    absent = tuple(sorted(set(range(min(size, _MAX_RANK))) - {record.rank for record in ranks}))
+    absent = tuple(sorted(set(range(min(size, MAX_RANKS))) - {record.rank for record in ranks}))
     if not absent:
         return ()
     return (

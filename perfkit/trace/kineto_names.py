@@ -110,6 +110,7 @@ _DTYPES = {
     "complexfloat": ("complex64", 8),
     "complexdouble": ("complex128", 16),
 }
+MAX_ELEMENTS = 1 << 56  # no machine holds more; a larger number is damage
 _SIZES = {name: size for name, size in _DTYPES.values()} | {
     "uint16": 2,
     "uint32": 4,
@@ -207,4 +208,5 @@ def message_bytes(op: str, in_elements: int, out_elements: int, dtype: str) -> i
     count = in_elements
     if op in ("all_gather", "gather", "scatter", "recv", "broadcast"):
         count = max(in_elements, out_elements)
-    return count * size if size and count >= 0 else -1
+    known = size > 0 and 0 <= count < MAX_ELEMENTS
+    return count * size if known else -1

@@ -14,6 +14,7 @@ from perfkit.trace.flight import join, read_entries
 from perfkit.trace.foreign import expand, read_foreign
 from perfkit.trace.kinds import Kind
 from perfkit.trace.kineto import read_kineto
+from perfkit.trace.kineto_schema import parse_ranks
 from perfkit.trace.merge import merge_traces, no_events, no_windows, with_spans
 from perfkit.trace.model import (
     NONE,
@@ -170,7 +171,7 @@ def _groups(known: tuple[ProcessGroup, ...], facts: object) -> tuple[ProcessGrou
             group = ProcessGroup(
                 name=str(entry.get("name", "")),
                 description=str(entry.get("description", "")),
-                ranks=tuple(r for r in entry.get("ranks") or () if isinstance(r, int)),
+                ranks=parse_ranks(entry.get("ranks")),
                 backend=str(entry.get("backend") or ""),
             )
             said[group.name] = group

@@ -14,6 +14,9 @@ _ATTEMPT = re.compile(r"attempt(\d+)")
 _RANK = re.compile(r"rank(\d+)(?:\.(.*))?")
 _TRACE = re.compile(r"trace-(\d+)-(\d+)\.json(?:\.gz)?")
 
+MAX_RANKS = 1_000_000
+"""A larger world size is a damaged number, not a job."""
+
 
 def is_run_folder(path: Path) -> bool:
     """Whether a folder looks like one that `perfkit profile` made."""
@@ -212,7 +215,7 @@ def _started(record: RankRecord) -> int:
 
 def _missing(ranks: Sequence[RankRecord]) -> tuple[Issue, ...]:
     size = max(record.world_size for record in ranks)
-    absent = sorted(set(range(size)) - {record.rank for record in ranks})
+    absent = sorted(set(range(min(size, MAX_RANKS))) - {record.rank for record in ranks})
     if not absent:
         return ()
     return (

@@ -58,7 +58,7 @@ def read_step_file(path: Path) -> StepFile:
     except FileNotFoundError:
         data = b""
     records, broken = _records(data)
-    steps = _last_of_each([r for r in records if r.kind == "step" and r.end_unix > 0])
+    steps = _last_of_each([r for r in records if r.kind == "step" and _is_sound(r)])
     ends = [r.how for r in records if r.kind == "end"]
     failures = [f"{r.type}: {r.text}" for r in records if r.kind == "exception"]
     issues = [_broken_lines(path, broken)] if broken else []
@@ -86,10 +86,20 @@ def _records(data: bytes) -> tuple[list[_Record], int]:
         if not line.strip(b"\x00 \r\t"):
             continue
         try:
-            records.append(_DECODER.decode(line))
+            record = _DECODER.decode(line)
+            broken += not _is_sound(record)
+            records.append(record)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             broken += 1
     return records, broken
+
+
+def _is_sound(record: _Record) -> bool:
+    """Whether a step has a number and times that can be."""
+    if record.kind != "step":
+        return True
+    numbered = 0 <= record.step < 1 << 31
+    return numbered and 0 < record.start <= record.end and 0 < record.end_unix < 1 << 62
 
 
 def _broken_lines(path: Path, broken: int) -> Issue:

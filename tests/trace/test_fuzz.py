@@ -5,7 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from perfkit.errors import InputError
+from perfkit.trace.model import NONE
+from perfkit.trace.run import load_rank, open_run
 from tests.trace.files import document, kernel, launch, op, span, step
+from tests.trace.folders import (
+    MONO_NS,
+    STEP_NS,
+    UNIX_NS,
+    add_node,
+    add_rank,
+    add_trace,
+    step_line,
+    write_lines,
+)
 from tests.trace.fuzz import mutate, try_one
 
 
@@ -31,3 +44,29 @@ def test_mutants_are_read_or_refused(tmp_path: Path, block: int) -> None:
     for seed in range(block * 40, block * 40 + 40):
         problem = try_one(mutate(data, seed), tmp_path)
         assert not problem, f"seed {seed}: {problem}"
+
+
+@pytest.mark.parametrize("name", ["facts.json", "steps.jsonl", "collectives.jsonl", "run.json"])
+def test_damaged_run_folders_are_read_or_refused(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    add_node(run)
+    folder = add_rank(run, 0)
+    add_trace(folder, 2, 4)
+    lines = [step_line(i, gc=[[MONO_NS + i * STEP_NS, 50_000]]) for i in range(6)]
+    write_lines(folder / "steps.jsonl", lines)
+    entry = {"k": "c", "group": "0", "seq": 2, "op": "all_reduce", "sizes": [[2, 3]]}
+    write_lines(folder / "collectives.jsonl", [{**entry, "created_ns": UNIX_NS}] * 3)
+    path = next(run.rglob(name))
+    whole = path.read_bytes()
+    for seed in range(150):
+        path.write_bytes(mutate(whole, seed))
+        try:
+            records = open_run([run]).ranks
+        except InputError as error:
+            assert "\n" not in str(error), seed
+            continue
+        for record in records:
+            lines_read = record.lines
+            assert (lines_read.end_ns >= lines_read.start_ns).all(), seed
+            trace = load_rank(record, cache=None)
+            assert set(trace.events.step.tolist()) <= {NONE, *trace.steps.index.tolist()}, seed

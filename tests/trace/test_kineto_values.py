@@ -346,6 +346,16 @@ class TestFacts:
         assert trace.groups[facts.group[0]].ranks == (4, 5)
         assert int(trace.events.kind[facts.event[0]]) == Kind.COMM_KERNEL
 
+    def test_absurd_sizes_are_unknown(self, tmp_path: Path) -> None:
+        shape = {"Input Dims": [[1 << 40, 1 << 40]], "Input type": ["float"]}
+        host = span("user_annotation", "gloo:all_reduce", 5, 1.0)
+        host["args"] |= shape
+        device = kernel("ncclDevKernel_AllReduce(x)", 20, 5.0, 7)
+        device["args"] |= {"Collective name": "allreduce", "In msg nelems": 1 << 61}
+        facts = read(tmp_path, [host, device]).collectives
+        assert facts.in_elements.tolist() == [NONE, NONE]
+        assert facts.size_bytes.tolist() == [NONE, NONE]
+
     def test_wait_is_no_collective(self, tmp_path: Path) -> None:
         said = {"Collective name": "wait", "dtype": "Byte", "In msg nelems": 0}
         made = [
