@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) 
     )
 
 
-def environment_of(environ: os._Environ[str], request: Capture) -> dict[str, str]:
+def environment_of(environ: Mapping[str, str], request: Capture) -> dict[str, str]:
     """The command's environment: the user's own, the request, and our folder on PYTHONPATH."""
     path = environ.get("PYTHONPATH")
     return {

@@ -16,7 +16,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         checkpoints,
         compiler,
         distributed,
-        finish,
+        forks,
         inputs,
         optimizers,
         passes,
@@ -32,7 +32,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     checkpoints.install(waiting)
     pauses.install(waiting)
     compiler.install(waiting)
-    finish.install()
+    forks.install()
 
 
 def step() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from . import capture
+from . import capture, finish
 from .rank import Rank
 
 
@@ -40,6 +40,7 @@ def activate(evidence: str) -> Rank | None:
             if request is not None:
                 rank = Rank(request, evidence)
                 this.rank = rank
+                finish.watch(rank)
                 rank.open()
         except Exception as error:  # a failure of ours must not end the training
             capture.complain(f"a rank was not captured: {error!r}")

@@ -22,10 +22,11 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from . import activation, optimizers
+from .rank import Rank
 from .secrets import redact_text
 
 GRACE_S = 1.0  # how long the main thread may take to notice a signal itself
@@ -35,6 +36,7 @@ class Ending:
     """What is known of the end of this process, and what it replaced to learn of it."""
 
     def __init__(self) -> None:
+        self.rank: Rank | None = None
         self.lock = threading.RLock()
         self.how: str | None = None
         self.status: int | None = None
@@ -47,14 +49,10 @@ class Ending:
 ending = Ending()
 
 
-def install() -> None:
-    """At import: forked children start as ordinary processes again."""
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def watch() -> None:
+def watch(rank: Rank) -> None:
     """At activation: be told of every way in which this process can end."""
     ending.__init__()  # type: ignore[misc]
+    ending.rank = rank
     atexit.register(_at_exit)
     sys.excepthook = _on_exception
     os._exit = _on_os_exit  # type: ignore[assignment]
@@ -65,14 +63,14 @@ def watch() -> None:
 
 def end(how: str, status: int | None) -> None:
     """Save everything, once; a second caller waits for the first."""
-    rank = activation.this.rank
+    rank = ending.rank
     if rank is None or rank.who.pid != os.getpid():
         return
     with ending.lock:
         try:
             rank.end(how, status)
         except Exception as error:  # the process is ending: note it and let it end
-            activation.warn(f"the end was not recorded: {error!r}")
+            rank.warn(f"the end was not recorded: {error!r}")
 
 
 def _at_exit() -> None:
@@ -81,9 +79,11 @@ def _at_exit() -> None:
 
 def _on_exception(kind: Any, value: Any, traceback: Any) -> None:
     ending.how, ending.status = "exception", 1
-    rank = activation.this.rank
+    rank = ending.rank
     if rank is not None:
-        rank.stream.record("exception", type=kind.__name__, text=redact_text(str(value)[:1000]))
+        with suppress(OSError):
+            text = redact_text(str(value)[:1000])
+            rank.stream.record("exception", type=kind.__name__, text=text)
     ending.excepthook(kind, value, traceback)
 
 
@@ -113,7 +113,7 @@ def _watch_signals() -> None:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    rank = activation.this.rank
+    rank = ending.rank
     if rank is not None and rank.window.busy:
         rank.window.interrupted_by = number  # the profiler is being stopped or saved: afterwards
         return
@@ -142,7 +142,7 @@ def _act_if_main_is_stuck(number: int) -> None:
     if number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) is not _on_signal:
         return
     time.sleep(GRACE_S)
-    rank = activation.this.rank
+    rank = ending.rank
     if rank is None or rank.ended or rank.window.busy:
         return
     if number == signal.SIGINT:
@@ -152,17 +152,17 @@ def _act_if_main_is_stuck(number: int) -> None:
     die_of(number)
 
 
-def _after_fork() -> None:
-    if activation.this.rank is not None:
-        os._exit, sys.exit = ending.os_exit, ending.sys_exit
-        sys.excepthook = ending.excepthook
-        atexit.unregister(_at_exit)
-        if signal.getsignal(signal.SIGTERM) is _on_signal:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if ending.wakeup_fds:
-            signal.set_wakeup_fd(-1)
-            for fd in ending.wakeup_fds:
-                os.close(fd)
-        activation.this.rank.stream.close()
-    activation.forget()
-    optimizers.reset()
+def unwatch() -> None:
+    """Undo `watch`, in the child after a fork."""
+    if ending.rank is None:
+        return
+    os._exit, sys.exit = ending.os_exit, ending.sys_exit
+    sys.excepthook = ending.excepthook
+    atexit.unregister(_at_exit)
+    if signal.getsignal(signal.SIGTERM) is _on_signal:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if ending.wakeup_fds:
+        signal.set_wakeup_fd(-1)
+        for fd in ending.wakeup_fds:
+            os.close(fd)
+    ending.__init__()  # type: ignore[misc]

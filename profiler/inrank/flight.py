@@ -1,7 +1,8 @@
-"""Which collectives the window's steps issued: torch's c10d flight recorder, read at its end.
+"""Which collectives the window's steps issued, from torch's c10d flight recorder.
 
-The recorder is a ring of the last 2000 entries that torch keeps anyway; reading it is a private
-function, so it is looked up and its absence recorded.
+The recorder is a ring of the last entries (2000 by default) that torch keeps anyway. It is read
+when the window opens and when it closes, and in between only if the ring would not reach that far.
+Reading it is a private function of torch's, so it is looked up and its absence recorded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, Callable
 
 from .files import Stream
 
+DEFAULT_RING = 2000
+SAFE_SHARE = 0.7  # of the ring may fill between two readings
 DTYPES = {
     "Float": "float32",
     "Double": "float64",
@@ -37,22 +40,28 @@ class FlightRecorder:
         self.path = os.path.join(folder, "collectives.jsonl")
         self.rank = rank
         self.warn = warn
-        self.seen = -1  # the highest record_id that belongs to the time before
+        self.seen = -1  # the highest record_id that has been read
+        self.reach = 1 << 62  # steps after which the ring must be read again
+        self.next_read = self.reach  # the step at whose beginning that is
 
     def mark(self, step: int) -> None:
-        """The window opens: what is in the ring now is of earlier steps."""
+        """The window opens at `step`: what is in the ring now is of earlier steps."""
         entries = self._entries()
         if entries:
             self.seen = entries[-1]["record_id"]
+            a_step = (self.seen + 1) / max(step, 1)
+            self.reach = max(int(SAFE_SHARE * ring_size() / a_step), 1)
+            self.next_read = step + self.reach
 
     def collect(self, bounds: list[int], first_step: int) -> None:
-        """Write the entries since `mark`.
+        """Write the entries since the last reading.
 
         `bounds`: Unix times (ns) at which the steps first_step, first_step + 1, ... began.
         """
         entries = self._entries()
         if entries is None:
             return
+        self.next_read = first_step + len(bounds) + self.reach
         new = [entry for entry in entries if entry["record_id"] > self.seen]
         if new and new[0]["record_id"] > self.seen + 1:
             missing = new[0]["record_id"] - self.seen - 1
@@ -74,6 +83,14 @@ class FlightRecorder:
             return None
         entries: list[dict[str, Any]] = pickle.loads(dump(True, False, False)).get("entries", [])
         return entries
+
+
+def ring_size() -> int:
+    """Entries that the recorder keeps."""
+    for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return DEFAULT_RING
 
 
 def find_dump() -> Callable[[bool, bool, bool], bytes] | None:

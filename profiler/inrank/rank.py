@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from . import identity
@@ -37,12 +38,9 @@ class Rank:
         self._warnings: list[str] = []
 
     def open(self) -> None:
-        """Write the first facts, watch for the end, open a window that starts at once."""
-        from . import finish
-
+        """Write the first facts, open a window that starts at once."""
         tally.thread = threading.get_ident()
         self.facts.write()
-        finish.watch()
         if self.facts.known["activated_by"] in ("init_process_group", "ddp"):
             self.window.at_boundary()
 
@@ -91,8 +89,9 @@ class Rank:
         if text in self._warnings or len(self._warnings) >= MAX_WARNINGS:
             return
         self._warnings.append(text)
-        self.stream.record("warning", text=text)
-        self.facts.add(warnings=list(self._warnings))
+        with suppress(OSError):  # a full disk, say: there is nowhere left to say so
+            self.stream.record("warning", text=text)
+            self.facts.add(warnings=list(self._warnings))
 
     def end(self, how: str, status: int | None) -> None:
         """Close the window and write the last record; later calls do nothing."""

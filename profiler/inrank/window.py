@@ -12,26 +12,39 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.autograd.profiler import record_function
 
 from . import ranges
 from .facts import uses_cuda
+from .files import Stream
 from .flight import FlightRecorder
-
-if TYPE_CHECKING:
-    from .rank import Rank
+from .identity import Identity
 
 NEVER = 1 << 62
 LOG_LEVEL = "KINETO_LOG_LEVEL"
 
 
+class Recording(Protocol):
+    """What a window needs of its rank."""
+
+    folder: str
+    step: int
+    who: Identity
+    stream: Stream
+
+    def warn(self, text: str) -> None:
+        """Record a failure of ours."""
+
+
 class Window:
     """The trace windows of one rank, opened and closed at step boundaries."""
 
-    def __init__(self, rank: Rank, asked: tuple[tuple[int, int], ...], with_stack: bool) -> None:
+    def __init__(
+        self, rank: Recording, asked: tuple[tuple[int, int], ...], with_stack: bool
+    ) -> None:
         self.rank = rank
         self.waiting: list[tuple[int, int]] = list(asked)
         self.with_stack = with_stack
@@ -42,7 +55,7 @@ class Window:
         self.interrupted_by = 0  # a signal that came meanwhile and waits for that to be over
         self._lock = threading.RLock()
         self._range: Any = None
-        self._first = self._last = 0
+        self._opened = self._first = self._last = 0
         self._owner = 0
         self._all_threads = False
         self._start_ns = 0
@@ -79,6 +92,8 @@ class Window:
         if self.profile is not None:
             self.touched = True
             self.next_step = step + 1
+            if self._flight is not None and step >= self._flight.next_read:
+                self._flight.collect(self._bounds, self._opened)
             self._bounds.append(unix_ns or time.time_ns())
             self._begin_range(step)
         elif self.touched:
@@ -97,14 +112,16 @@ class Window:
             self.rank.warn(f"window {first}:{last} skipped: the program's own profiler was running")
             return
         with self._undisturbed():
-            self._flight = FlightRecorder(self.rank.folder, self.rank.who.rank, self.rank.warn)
-            self._flight.mark(step)
+            self._flight = None
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                self._flight = FlightRecorder(self.rank.folder, self.rank.who.rank, self.rank.warn)
+                self._flight.mark(step)
             profile, self._all_threads = make_profile(self.with_stack)
             start_quietly(profile)
             self.profile = profile
             ranges.state.recording = True
             # A window opened after its first step began holds the steps from the next one on.
-            self._first, self._last = max(first, step), last
+            self._opened, self._first, self._last = step, max(first, step), last
             self._owner = threading.get_ident()
             self._start_ns = time.perf_counter_ns()
             self._bounds = []
@@ -142,7 +159,7 @@ class Window:
         os.replace(draft, path)
         exported = time.perf_counter_ns()
         if self._flight is not None:
-            self._flight.collect(self._bounds, self._first_recorded())
+            self._flight.collect(self._bounds, self._opened)
         self.rank.stream.record(
             "window",
             first=self._first,
@@ -154,9 +171,6 @@ class Window:
             export_ns=exported - stopped,
             bytes=os.path.getsize(path),
         )
-
-    def _first_recorded(self) -> int:
-        return self.rank.step - len(self._bounds)
 
     def yield_to_other(self) -> None:
         """Another profiler of this process is about to start: save ours and get out of its way."""

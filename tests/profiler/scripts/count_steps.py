@@ -3,10 +3,12 @@
 import os
 import sys
 import warnings
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import HashStore
 from torch.utils.data import DataLoader, TensorDataset
 
 ITERATIONS = 20
@@ -71,7 +73,7 @@ def optimizer_in_backward() -> None:
     model = network()
     optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
 
-    def step(parameter: torch.Tensor) -> None:
+    def step(parameter: Any) -> None:
         optimizers[parameter].step()
         optimizers[parameter].zero_grad()
 
@@ -82,7 +84,7 @@ def optimizer_in_backward() -> None:
 
 
 def applied_in_backward() -> None:
-    from torch.distributed.optim import _apply_optimizer_in_backward
+    from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
 
     model = network()
     _apply_optimizer_in_backward(torch.optim.SGD, model.parameters(), {"lr": 0.1})
@@ -181,14 +183,15 @@ def hand_written() -> None:
         model(data).sum().backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= 0.1 * parameter.grad
+                assert parameter.grad is not None
+                parameter.sub_(0.1 * parameter.grad)
                 parameter.grad = None
 
 
 def zero_redundancy() -> None:
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     model = network()
     optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam, lr=0.1)
     loop(optimizer, model)
@@ -198,7 +201,7 @@ def fully_sharded() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     model = network()
     fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
     loop(torch.optim.Adam(model.parameters()), model)

@@ -1,0 +1,64 @@
+"""One process without torch.distributed, with a switch for every way in which it can end."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+STEPS = 8
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--end", default="")
+    parser.add_argument("--at", type=int, default=STEPS)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--ready", default="", help="file to write once the end is near")
+    return parser.parse_args()
+
+
+def end_as_told(how: str) -> None:
+    if how == "raise":
+        raise ValueError("as told")
+    if how == "exit3":
+        sys.exit(3)
+    if how == "os._exit":
+        os._exit(4)
+    if how in ("SIGTERM", "SIGKILL", "SIGINT"):
+        os.kill(os.getpid(), getattr(signal, how))
+        time.sleep(60)
+    if how == "sleep":
+        time.sleep(60)
+    if how == "own-handler":
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    options = arguments()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(64, 8), nn.Flatten(), nn.Linear(32, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = TensorDataset(torch.randint(0, 64, (STEPS * 4, 4)))
+    for step, (tokens,) in enumerate(DataLoader(data, batch_size=4, num_workers=options.workers)):
+        if step == options.at:
+            if options.ready:
+                with open(options.ready, "w") as file:
+                    file.write(str(os.getpid()))
+            end_as_told(options.end)
+        optimizer.zero_grad()
+        loss = model(tokens).square().mean()
+        loss.backward()
+        optimizer.step()
+        print(step, float(loss).hex(), flush=True)
+    if options.at == STEPS:
+        end_as_told(options.end)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A small training of one rank, with a switch for every way in which a run can go and end."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+import perfkit
+
+
+class Samples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Seeded noise."""
+
+    def __len__(self) -> int:
+        return 4096
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        source = torch.Generator().manual_seed(index)
+        return torch.randn(32, generator=source), torch.randint(0, 4, (), generator=source)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--checkpoint", default="")
+    parser.add_argument("--end", default="", help="how rank 1 ends at step --at")
+    parser.add_argument("--at", type=int, default=5)
+    parser.add_argument(
+        "--profile", type=int, default=-1, help="step of the program's own profiler"
+    )
+    parser.add_argument("--pid-file", default="")
+    return parser.parse_args()
+
+
+def end_as_told(how: str) -> None:
+    if how == "raise":
+        raise ValueError("as told")
+    if how == "exit3":
+        sys.exit(3)
+    if how == "os._exit":
+        os._exit(4)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "hang":
+        time.sleep(600)
+
+
+def train(options: argparse.Namespace) -> None:
+    rank, world = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 4)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    data = Samples()
+    sampler: DistributedSampler[Any] = DistributedSampler(
+        data, num_replicas=world, rank=rank, seed=1
+    )
+    loader = DataLoader(data, batch_size=8, sampler=sampler, num_workers=options.workers)
+    own = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+    batches = iter(loader)
+    for step in range(options.steps):
+        if step == options.at and rank == world - 1:
+            end_as_told(options.end)
+        if step == options.profile:
+            own.start()
+        inputs, labels = next(batches)
+        with perfkit.region("loss"):
+            loss = nn.functional.cross_entropy(model(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step == options.profile:
+            own.stop()
+            print(rank, "own events", len(own.events()) > 0)
+        if rank == 0:
+            print(step, float(loss).hex())
+        if options.checkpoint and rank == 0 and step == 3:
+            torch.save(model.state_dict(), options.checkpoint)
+        if step == 4:
+            evaluate(model, inputs)
+
+
+def evaluate(model: nn.Module, inputs: torch.Tensor) -> None:
+    model.eval()
+    with torch.no_grad():
+        model(inputs)
+    model.train()
+
+
+def main() -> None:
+    options = arguments()
+    dist.init_process_group("gloo")
+    if options.pid_file:
+        with open(f"{options.pid_file}.{dist.get_rank()}", "w") as file:
+            file.write(str(os.getpid()))
+    train(options)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

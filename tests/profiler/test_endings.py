@@ -1,0 +1,115 @@
+"""However a process ends: same status, same output, nothing recorded before is lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.profiler.launching import (
+    SCRIPTS,
+    TIMEOUT_S,
+    TORCHRUN,
+    TRAIN,
+    clean_environment,
+    node,
+    parent_command,
+    plain,
+    profile,
+    ranks,
+)
+
+pytestmark = pytest.mark.real
+
+SINGLE = (sys.executable, str(SCRIPTS / "single.py"))
+ENDINGS = [  # how it ends, what is recorded of it, its exit status, its last words
+    ("exit3", ("exit", 3), 3, ""),
+    ("raise", ("exception", 1), 1, "ValueError: as told"),
+    ("os._exit", ("os._exit", 4), 4, ""),
+    ("SIGTERM", ("signal:15", None), -signal.SIGTERM, ""),
+    ("SIGINT", ("exception", 1), -signal.SIGINT, "KeyboardInterrupt"),
+    ("own-handler", ("exit", 7), 7, ""),
+]
+
+
+@pytest.fixture(scope="module")
+def bare_stdout() -> str:
+    """What the command prints in its first six steps when nobody looks."""
+    bare = plain(*SINGLE, "--end=raise", "--at=6")
+    assert (bare.returncode, bare.stdout.count("\n")) == (1, 6)
+    return bare.stdout
+
+
+@pytest.mark.parametrize(("how", "recorded", "status", "words"), ENDINGS)
+def test_a_process_that_ends_inside_the_window(
+    tmp_path: Path,
+    bare_stdout: str,
+    how: str,
+    recorded: tuple[str, int | None],
+    status: int,
+    words: str,
+) -> None:
+    ended = profile(tmp_path / "run", *SINGLE, "--end", how, "--at=6", windows=[[3, 9]])
+    assert (ended.returncode, ended.stdout) == (status, bare_stdout)
+    assert ended.stderr.strip().endswith(words)
+    (rank,) = ranks(tmp_path / "run")
+    assert rank.steps == [0, 1, 2, 3, 4, 5]
+    assert rank.traces == ["trace-0003-0005.json.gz"]
+    (end,) = rank.records("end")
+    assert (end["how"], end["status"]) == recorded
+    facts = node(tmp_path / "run")
+    assert facts["exit_status"] == (status if status >= 0 else 128 - status)
+    assert facts["signal"] == (-status if status < 0 else None)
+
+
+def test_a_rank_killed_outright_leaves_every_completed_step(tmp_path: Path) -> None:
+    command = (*TORCHRUN, "--standalone", TRAIN, "--end=kill", "--at=5")
+    ended = profile(tmp_path / "run", *command, windows=[[1, 2]])
+    assert ended.returncode == 1
+    assert "exitcode  : -9" in ended.stderr
+    survivor, killed = ranks(tmp_path / "run")
+    assert killed.steps == survivor.steps == [0, 1, 2, 3, 4]
+    assert killed.traces == survivor.traces == ["trace-0001-0002.json.gz"]
+    assert killed.records("end") == []
+    assert len(survivor.records("end")) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_rank_hangs_in_a_collective(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Rank 1 sleeps, rank 0 waits for it inside backward; the signal goes to perfkit."""
+    command = (*TORCHRUN, "--standalone", TRAIN, "--end=hang", "--at=5")
+    process = subprocess.Popen(
+        parent_command(tmp_path / "run", command, windows=[[3, 9]]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
+    _wait_for_steps(tmp_path / "run", 5)
+    time.sleep(1.0)  # rank 0 is in its collective by now
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode != 0
+    stuck, asleep = ranks(tmp_path / "run")
+    for rank in (stuck, asleep):
+        assert rank.steps == [0, 1, 2, 3, 4]
+        assert rank.traces == ["trace-0003-0004.json.gz"], errors
+    (end,) = asleep.records("end")
+    assert end["how"] == ("signal:15" if number == signal.SIGTERM else "exception")
+    assert node(tmp_path / "run")["ended_unix_ns"] is not None
+
+
+def _wait_for_steps(run: Path, count: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        found = ranks(run)
+        if len(found) == 2 and all(len(rank.steps) >= count for rank in found):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"no {count} steps of two ranks in {run}")
