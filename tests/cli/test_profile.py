@@ -108,9 +108,11 @@ def test_never_names_the_command_that_analyses(perfkit_process: Call, tmp_path: 
 def test_whatever_fails_after_the_training_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
     error: BaseException,
     says: str,
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     def fail(_: Path) -> None:
         raise error
 
