@@ -127,7 +127,7 @@ def test_a_delay_without_a_cause_is_refused_and_named() -> None:
 
 
 def test_a_missing_rank_forbids_what_needs_it() -> None:
-    items = []
+    items: list[Item | StepItem] = []
     for k in range(3):
         items += [
             step(k, at_ms=40 * k, ms=40),

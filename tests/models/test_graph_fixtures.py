@@ -20,11 +20,12 @@ REPLAYED = {  # error of the step in percent, as docs/whatif.md shows it
     "kineto/torchrec_v100_4ranks_opt4": -0.39,
     "kineto/dlrm_v100_8ranks": 0.00,
     "kineto/hta_v100_5steps_54MB.json.gz": -0.01,
-    "tracelens/mi300_ddp_resnet.json.gz": None,
 }
 REFUSED = {
     "kineto/hta_a100_rank3_of_8.json.gz": "fbgemm",
     "kineto/lightllm_h200_tp8_cudagraph": "HtoD",
+    "kineto/hta_timeline_ranks_0_1_of_128": "elementwise_kernel",  # sampled: events are missing
+    "tracelens/mi300_ddp_resnet.json.gz": "DtoD",
 }
 
 
@@ -37,9 +38,7 @@ def test_real_captures_replay_within_two_percent(shared_traces: Path, name: str)
     graph = built(shared_traces / name)
     assert isinstance(graph, StepGraph), graph
     assert abs(graph.replay_error) <= TOLERANCE
-    expected = REPLAYED[name]
-    if expected is not None:
-        assert 100 * graph.replay_error == pytest.approx(expected, abs=0.01)
+    assert 100 * graph.replay_error == pytest.approx(REPLAYED[name], abs=0.01)
     path = critical_path(graph.plan, graph.base)
     assert sum(path.by_kind_ns.values()) == pytest.approx(graph.base.makespan_ns)
 
@@ -50,7 +49,7 @@ def test_what_cannot_be_replayed_is_refused_with_the_unexplained_part(
 ) -> None:
     refusal = built(shared_traces / name)
     assert isinstance(refusal, Refusal)
-    assert REFUSED[name] in refusal.reason and "%" in refusal.reason
+    assert REFUSED[name] in refusal.reason and "without a recorded cause" in refusal.reason
 
 
 def test_elasticities_of_a_real_run_equal_its_critical_path_shares(shared_traces: Path) -> None:
