@@ -17,7 +17,7 @@ class _Record(msgspec.Struct, gc=False):
 
     kind: str = msgspec.field(name="k", default="")
     step: int = msgspec.field(name="i", default=NONE)
-    start: int = msgspec.field(name="t0", default=0)
+    start: int = msgspec.field(name="t0", default=NONE)
     end: int = msgspec.field(name="t1", default=0)
     end_unix: int = msgspec.field(name="u1", default=0)
     input_wait: int = msgspec.field(name="in", default=0)
@@ -99,7 +99,7 @@ def _is_sound(record: _Record) -> bool:
     if record.kind != "step":
         return True
     numbered = 0 <= record.step < 1 << 31
-    return numbered and 0 < record.start <= record.end and 0 < record.end_unix < 1 << 62
+    return numbered and 0 <= record.start <= record.end and 0 < record.end_unix < 1 << 62
 
 
 def _broken_lines(path: Path, broken: int) -> Issue:
