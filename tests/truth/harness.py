@@ -51,13 +51,19 @@ class Ended:
     statuses: tuple[int, ...]
     stdout: str
     stderr: str
-    run: Path
+    runs: tuple[Path, ...]  # one folder, or one a node where they share none
     truth: dict[int, list[StepTruth]]
+
+    @property
+    def run(self) -> Path:
+        """The run folder that all nodes wrote to."""
+        (folder,) = self.runs
+        return folder
 
     def analyze(self) -> result.Analysis:
         """Let `perfkit analyze --json` say what it makes of the run."""
         done = subprocess.run(
-            [*PERFKIT, "analyze", str(self.run), "--json"],
+            [*PERFKIT, "analyze", *map(str, self.runs), "--json"],
             capture_output=True,
             check=False,
             timeout=120,
@@ -101,7 +107,16 @@ def run_workload(
 ) -> Ended:
     """Run on one node; without a window, run plainly, without perfkit."""
     launch = [*TORCHRUN, "--standalone", f"--nproc-per-node={ranks}"]
-    return _finish(folder, [_start(folder, [], launch, flags, window)])
+    command = [*launch, str(WORKLOAD), f"--truth={folder / 'truth'}", *flags]
+    if window is not None:
+        command = profiled(command, folder / "run", window)
+    return _finish(folder, (folder / "run",), [_start(command)])
+
+
+def profiled(command: Sequence[str], run: Path, window: tuple[int, int]) -> list[str]:
+    """Put `perfkit profile` in front of a command, as a user would."""
+    options = [f"--out={run}", "--analyze=never", f"--window={window[0]}:{window[1]}"]
+    return [*PERFKIT, "profile", *options, "--", *command]
 
 
 def run_quietly(folder: Path, *flags: str) -> Ended:
@@ -125,19 +140,18 @@ class Node:
 
 
 def run_on_two_nodes(
-    folder: Path,
-    nodes: Sequence[Node],
-    *flags: str,
-    window: tuple[int, int] | None = (10, 19),
+    folder: Path, nodes: Sequence[Node], *flags: str, shared_folder: bool = True
 ) -> Ended:
     """Run one rank on each node, each under its own torchrun and `perfkit profile`."""
-    started = []
+    started, runs = [], []
     for number, node in enumerate(nodes):
         launch = [*TORCHRUN, f"--nnodes={len(nodes)}", f"--node-rank={number}"]
         launch += ["--nproc-per-node=1", f"--master-addr={nodes[0].address}"]
         launch += [f"--master-port={PORT}"]
-        started.append(_start(folder, node.prefix, launch, flags, window))
-    return _finish(folder, started)
+        command = [*launch, str(WORKLOAD), f"--truth={folder / 'truth'}", *flags]
+        runs.append(folder / ("run" if shared_folder else f"run{number}"))
+        started.append(_start([*node.prefix, *profiled(command, runs[-1], (10, 19))]))
+    return _finish(folder, tuple(dict.fromkeys(runs)), started)
 
 
 @contextmanager
@@ -174,19 +188,9 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def _start(
-    folder: Path,
-    prefix: Sequence[str],
-    launch: Sequence[str],
-    flags: Sequence[str],
-    window: tuple[int, int] | None,
-) -> "subprocess.Popen[str]":
-    command = [*launch, str(WORKLOAD), f"--truth={folder / 'truth'}", *flags]
-    if window is not None:
-        ours = [*PERFKIT, "profile", f"--out={folder / 'run'}", "--analyze=never"]
-        command = [*ours, f"--window={window[0]}:{window[1]}", "--", *command]
+def _start(command: Sequence[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*prefix, *command],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -195,7 +199,9 @@ def _start(
     )
 
 
-def _finish(folder: Path, started: Sequence["subprocess.Popen[str]"]) -> Ended:
+def _finish(
+    folder: Path, runs: tuple[Path, ...], started: Sequence["subprocess.Popen[str]"]
+) -> Ended:
     try:
         outputs = [process.communicate(timeout=150) for process in started]
     finally:
@@ -207,7 +213,7 @@ def _finish(folder: Path, started: Sequence["subprocess.Popen[str]"]) -> Ended:
         tuple(process.returncode for process in started),
         "".join(out for out, _ in outputs),
         "".join(err for _, err in outputs),
-        folder / "run",
+        runs,
         read_truth(folder / "truth"),
     )
 

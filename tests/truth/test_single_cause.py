@@ -91,21 +91,42 @@ def test_slow_reading_in_loader_workers_shows_what_they_cannot_hide(tmp_path: Pa
         assert budget_ms(analysis, rank, "input_wait") == pytest.approx(own, rel=0.1)
 
 
-def test_one_slow_loader_is_io_and_blamed_on_its_rank(tmp_path: Path) -> None:
-    injected = 60.0
-    flags = (f"--loader-ms={injected}", "--loader-how=read", "--fault-ranks", "1", ACCELERATOR)
-    analysis = run_quietly(tmp_path, *flags).analyze()
+@pytest.fixture(scope="module")
+def one_slow_loader(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Rank 1 alone reads for 60 ms before each batch; both compute for 30 ms."""
+    fault = ("--loader-ms=60", "--loader-how=read", "--fault-ranks", "1")
+    return run_quietly(tmp_path_factory.mktemp("one"), *fault, ACCELERATOR)
 
+
+def test_one_slow_loader_is_io_and_blamed_on_its_rank(one_slow_loader: Ended) -> None:
+    analysis = one_slow_loader.analyze()
     assert analysis.verdict.label == "io", analysis.verdict.sentence
     assert_classes_fill_every_step(analysis)
     worst = max(analysis.verdict.blame, key=lambda b: b.ms)
     assert (worst.rank, worst.class_) == (1, "input_wait")
     # rank 0 waits as long as rank 1 loads; blame is the mean over both ranks
-    assert worst.ms == pytest.approx(injected / 2, rel=0.1)
-    assert budget_ms(analysis, 1, "input_wait") == pytest.approx(injected, rel=0.1)
-    assert budget_ms(analysis, 0, "comm_wait") == pytest.approx(injected, rel=0.1)
+    assert worst.ms == pytest.approx(60 / 2, rel=0.1)
+    assert budget_ms(analysis, 1, "input_wait") == pytest.approx(60, rel=0.1)
+    assert budget_ms(analysis, 0, "comm_wait") == pytest.approx(60, rel=0.1)
     assert analysis.verdict.rollup_after_blame["communication"] < 0.1
     assert [(s.rank, s.class_) for s in analysis.stragglers] == [(1, "input_wait")]
+
+
+def test_removing_the_fault_gains_at_most_the_ceiling(
+    one_slow_loader: Ended, tmp_path: Path
+) -> None:
+    repaired = run_quietly(tmp_path, ACCELERATOR)
+    before, after = (
+        max(run.mean_ms(lambda t: t.step_ms, rank, range(22, 30)) for rank in (0, 1))
+        for run in (one_slow_loader, repaired)
+    )
+    findings = one_slow_loader.analyze().findings
+    ceilings = [f.gain_ceiling for f in findings if "loader" in f.title and f.gain_ceiling]
+    assert ceilings
+    assert before / after > 2
+    # 5 % for what two runs on one machine differ by
+    assert all(before / after < ceiling * 1.05 for ceiling in ceilings)
+    assert max(ceilings) < 1.25 * before / after, "a ceiling, but not out of sight"
 
 
 def test_one_slow_computer_is_compute_and_blamed_on_its_rank(tmp_path: Path) -> None:
