@@ -18,7 +18,7 @@ class LogAxes:
     y_high: float
     width: int = 900
     height: int = 520
-    left: int = 90
+    left: int = 112
     right: int = 20
     top: int = 20
     bottom: int = 56
@@ -47,7 +47,7 @@ class LogAxes:
         yield _text((self.left + right) / 2, self.height - 12, x_name, anchor="middle", kind="name")
         middle = (self.top + floor) / 2
         yield (
-            f'<text class="name" text-anchor="middle" transform="translate(16 {middle:g}) '
+            f'<text class="name" text-anchor="middle" transform="translate(18 {middle:g}) '
             f'rotate(-90)">{escape(y_name)}</text>'
         )
 

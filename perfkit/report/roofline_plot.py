@@ -24,6 +24,7 @@ LARGEST_RADIUS = 22.0
 SMALLEST_RADIUS = 3.0
 MOST_POINTS = 400
 BARS = 20
+LABEL_ROOM, LABEL_HEIGHT = 170, 16
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5b6675; --line: #d8dde4; --page: #fff; }
@@ -47,7 +48,8 @@ def page(found: RunRoofline) -> str:
     sections = [
         ("Roofline", _legend(found), roofline_svg(found)),
         ("Network roof", NETWORK_NOTE, network_svg(found)),
-        ("Bound against measured, per step", BARS_NOTE, bars_svg(found)),
+        ("Operators: bound against measured, per step", BARS_NOTE, bars_svg(found)),
+        ("Steps: bound against measured", STEPS_NOTE, steps_svg(found)),
     ]
     body = "".join(f"<h2>{t}</h2><p>{note}</p>{svg}" for t, note, svg in sections if svg)
     missing = "".join(
@@ -72,6 +74,12 @@ NETWORK_NOTE = (
 BARS_NOTE = (
     "Dark: the least time that the ceilings allow; coloured: measured. Operators with most time "
     "above their roof first; copies and fills, which compute nothing, appear only here."
+)
+
+
+STEPS_NOTE = (
+    "Dark: T_lo, the longest of computing, memory and network time at the ceilings, everything "
+    "overlapped; coloured: the mean step of each rank."
 )
 
 
@@ -146,19 +154,22 @@ def _slopes(axes: LogAxes, slopes: Iterable[_Roof], peaks: Sequence[_Roof]) -> I
         css = "roof published" if slope.published else "roof"
         yield f'<path class="{css}" d="M{axes.x(start)} {y0}L{axes.x(end)} {y1}"/>'
         label = f"{slope.label} {units.bandwidth(slope.value / 1e9)}"
-        yield _label(axes.x(start) + 8, max(y0 - 10, 30), label)
+        yield _label(axes.x(start) + 12, min(y0 + 18, axes.height - axes.bottom - 6), label)
 
 
 def _flat(axes: LogAxes, peaks: Sequence[_Roof], slopes: Sequence[_Roof]) -> Iterator[str]:
     """Peaks, from their ridge to the right edge."""
     fastest = max((slope.value for slope in slopes), default=0.0)
-    for peak in peaks:
+    right, above = axes.width - axes.right - 4, -100.0
+    for peak in sorted(peaks, key=lambda one: -one.value):
         start = max(axes.x_low, peak.value / fastest) if fastest else axes.x_low
         css = "roof published" if peak.published else "roof"
         height = axes.y(peak.value)
         yield f'<path class="{css}" d="M{axes.x(start)} {height}H{axes.width - axes.right}"/>'
         text = f"{peak.label} {units.flops(peak.value)}"
-        yield _label(axes.width - axes.right - 4, height - 6, text, anchor="end")
+        shift = LABEL_ROOM if height - above < LABEL_HEIGHT else 0  # beside the one above it
+        above = height
+        yield _label(right - shift, height - 6, text, anchor="end")
 
 
 def _circle(axes: LogAxes, point: Point, longest: float) -> str:
@@ -199,12 +210,16 @@ def network_svg(found: RunRoofline) -> str:
     ridges = [peak / slope.value for slope in slopes]
     x, y = around(used + ridges), around([*achieved, peak])
     axes = LogAxes(x_low=x[0], x_high=x[1], y_low=y[0], y_high=y[1], height=400)
-    peaks = [_Roof("peak", peak, published=False)] if peak else []
+    peaks = [_Roof("peak", peak, published=_all_published(found))] if peak else []
     marks = [*_frame(axes, "FLOP per byte sent by a rank"), *_slopes(axes, slopes, peaks)]
     marks += _flat(axes, peaks, slopes)
     for step, speed in zip(steps, achieved, strict=True):
         marks += [_rank(axes, step, index, speed) for index in range(len(step.levels))]
     return _svg(axes.width, axes.height, marks)
+
+
+def _all_published(found: RunRoofline) -> bool:
+    return all(_is_published(entry) for entry in found.ceilings if entry.quantity == "matrix")
 
 
 def _levels(steps: Iterable[StepRoofline]) -> list[_Roof]:
@@ -233,16 +248,22 @@ def _rank(axes: LogAxes, step: StepRoofline, index: int, speed: float) -> str:
 
 
 def bars_svg(found: RunRoofline) -> str:
-    """Bound against measured time per step, for the operators that lose most and for each rank."""
-    rows = [
+    """Bound against measured time per step, for the operators that lose most."""
+    rows: list[tuple[str, float | None, float, str]] = [
         (f"{p.name.removeprefix('aten::')} {p.dims}", p.bound_s, p.time_s, p.limit or "")
         for p in found.points
         if p.bound_s is not None
     ][:BARS]
-    rows += [
-        (f"step of rank {s.rank} (bound: T_lo)", s.ceilings.lowest_s, s.step_s, "step")
-        for s in found.ranks[:8]
-    ]
+    return _bars(rows)
+
+
+def steps_svg(found: RunRoofline) -> str:
+    """T_lo against the mean step, rank by rank."""
+    steps = [step for step in found.ranks if step.ceilings.lowest_s][:BARS]
+    return _bars([(f"rank {s.rank}", s.ceilings.lowest_s, s.step_s, "step") for s in steps])
+
+
+def _bars(rows: Sequence[tuple[str, float | None, float, str]]) -> str:
     if not rows:
         return ""
     longest = max(measured for _, _, measured, _ in rows)
@@ -255,8 +276,8 @@ def bars_svg(found: RunRoofline) -> str:
 def _bar(
     top: int, name: str, bound_s: float | None, measured_s: float, kind: str, *, longest: float
 ) -> Iterator[str]:
-    left, room = 330, 480
-    shown = name if len(name) <= 46 else name[:45] + "…"
+    left, room = 390, 420
+    shown = name if len(name) <= 52 else name[:51] + "…"
     yield _label(left - 8, top + 14, shown, anchor="end")
     colour = KINDS.get(kind, "#7a8594")
     full, least = measured_s / longest * room, (bound_s or 0.0) / longest * room

@@ -132,7 +132,7 @@ def test_the_page_is_complete_and_loads_nothing(qwen: Path) -> None:
     page.feed(html)
     drawn = sum(1 for point in found.points if point.executed_flop)
     assert page.drawn["circle"] == drawn
-    assert page.drawn["svg"] == 2  # one rank, no collectives: no network panel
+    assert page.drawn["svg"] == 3  # one rank, no collectives: no network panel
     assert page.loads == [] and "script" not in page.drawn
     for name in ("matrix bf16 989 TFLOP/s", "memory 3.35 TB/s", "copies and fills"):
         assert name in html
