@@ -5,11 +5,9 @@ survey of each is kept, so memory is bounded by the ranks in flight. The same ru
 bytes: the bootstrap's seed comes from the run's id and nothing asks for the time.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 
 import msgspec
 import numpy as np
@@ -21,12 +19,20 @@ from perfkit.analyzers.findings import find
 from perfkit.analyzers.join import Joined, blame_rows, join_ranks
 from perfkit.analyzers.operators import merge_operators
 from perfkit.analyzers.quality import assess
-from perfkit.analyzers.result import SCHEMA_VERSION, Analysis, Clock, Quality, Timeline, Verdict
+from perfkit.analyzers.result import (
+    SCHEMA_VERSION,
+    Analysis,
+    Clock,
+    OperatorRow,
+    Quality,
+    Timeline,
+    Verdict,
+)
 from perfkit.analyzers.run_facts import describe_run, describe_world
 from perfkit.analyzers.sentence import verdict_sentence
 from perfkit.analyzers.steps import WholeRun, view_run
 from perfkit.analyzers.stragglers import find_stragglers, usually_late
-from perfkit.analyzers.survey import RankSurvey, survey_rank
+from perfkit.analyzers.survey import RankSurvey, Surroundings, survey_rank
 from perfkit.analyzers.timeline import choose_step, draw_timeline
 from perfkit.analyzers.verdict import (
     Decision,
@@ -36,7 +42,12 @@ from perfkit.analyzers.verdict import (
     shift_shares,
     undetermined,
 )
+from perfkit.analyzers.workers import map_in_processes
 from perfkit.errors import InputError, PerfkitError
+from perfkit.roofline.ceilings import Ceilings
+from perfkit.roofline.of_run import join_ranks as join_placed
+from perfkit.roofline.of_run import nodes_of
+from perfkit.roofline.summary import RunRoofline
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from perfkit.version import __version__
@@ -45,17 +56,24 @@ Load = Callable[[RankRecord], RankTrace]
 
 
 def analyze(
-    run: Run, load: Load, *, jobs: int = 1, on_rank: Callable[[int], None] | None = None
+    run: Run,
+    load: Load,
+    *,
+    jobs: int = 1,
+    on_rank: Callable[[int], None] | None = None,
+    ceilings: Ceilings | None = None,
 ) -> Analysis:
     """Analyse a run.
 
     load reads one rank's trace; with `jobs` above 1 it runs in other processes and must pickle.
-    on_rank is called with each rank as its survey is done. Raises InputError if nothing in the run
-    can be analysed.
+    on_rank is called with each rank as its survey is done. ceilings: measured on the machine of
+    the run; without them, or where they are of another device, published peaks stand in.
+    Raises InputError if nothing in the run can be analysed.
     """
     if not run.ranks:
         raise InputError("the run holds no rank", hint="did the training start?")
-    surveys, failures = _survey(run, load, jobs, on_rank)
+    survey = partial(_survey_one, load, Surroundings(ceilings=ceilings, nodes=nodes_of(run)))
+    surveys, failures = _survey(run, survey, jobs, on_rank)
     lines = {record.rank: record.lines for record in run.ranks}
     stepped = any(len(own.windows.step) for own in surveys.values())
     if not stepped and not any(len(own.index) for own in lines.values()):
@@ -64,9 +82,13 @@ def analyze(
     surveys = {rank: own for rank, own in surveys.items() if len(own.windows.step)}
     joined = join_ranks(surveys, run.world_size)
     captured = tuple(record.rank for record in run.ranks)
-    slowest = _slowest_window_ms(joined)
-    whole = view_run(lines, captured, joined.steps, slowest)
-    evidence = _gather(run, surveys, joined, whole)
+    whole = view_run(lines, captured, joined.steps, _slowest_window_ms(joined))
+    roofline = _roofline(run, surveys, ceilings)
+    return _judged(_gather(run, surveys, joined, whole), joined, roofline)
+
+
+def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) -> Analysis:
+    run, surveys = evidence.run, evidence.surveys
     quality = assess(evidence)
     decision = _decide(run, joined, evidence, quality)
     return Analysis(
@@ -74,8 +96,8 @@ def analyze(
         perfkit_version=__version__,
         world=describe_world(run, surveys),
         quality=quality,
-        steps=whole.steps,
-        throughput=whole.throughput,
+        steps=evidence.whole.steps,
+        throughput=evidence.whole.throughput,
         budget=evidence.budget,
         verdict=_verdict(decision, evidence),
         clock=tuple(
@@ -85,14 +107,30 @@ def analyze(
         collectives=evidence.collectives,
         stragglers=evidence.stragglers,
         findings=find(evidence),
-        operators=merge_operators(
-            [s.operators for s in surveys.values()],
-            [len(s.windows.step) for s in surveys.values()],
-            [int((s.windows.end_ns - s.windows.start_ns).sum()) for s in surveys.values()],
-        ),
+        operators=_operators(surveys),
         timeline=_timeline(surveys, joined),
         run=describe_run(run, surveys),
+        roofline=roofline,
+        memory=tuple(s.memory for s in surveys.values() if s.memory is not None),
     )
+
+
+def _operators(surveys: Mapping[int, RankSurvey]) -> tuple[OperatorRow, ...]:
+    return merge_operators(
+        [s.operators for s in surveys.values()],
+        [len(s.windows.step) for s in surveys.values()],
+        [int((s.windows.end_ns - s.windows.start_ns).sum()) for s in surveys.values()],
+    )
+
+
+def _roofline(
+    run: Run, surveys: Mapping[int, RankSurvey], ceilings: Ceilings | None
+) -> RunRoofline | None:
+    placed = [s.placed for s in surveys.values() if s.placed is not None]
+    if not placed:
+        return None
+    reasons = list(dict.fromkeys(s.misfit for s in surveys.values() if s.misfit))
+    return join_placed(run, placed, None if reasons else ceilings, reasons)
 
 
 def encode(analysis: Analysis) -> bytes:
@@ -111,7 +149,10 @@ def decode(data: bytes) -> Analysis:
 
 
 def _survey(
-    run: Run, load: Load, jobs: int, on_rank: Callable[[int], None] | None
+    run: Run,
+    survey: Callable[[RankRecord], RankSurvey | PerfkitError],
+    jobs: int,
+    on_rank: Callable[[int], None] | None,
 ) -> tuple[dict[int, RankSurvey], dict[int, PerfkitError]]:
     records = [record for record in run.ranks if record.traces]
     surveys: dict[int, RankSurvey] = {}
@@ -125,21 +166,18 @@ def _survey(
         if on_rank is not None:
             on_rank(record.rank)
 
-    survey = partial(_survey_one, load)
+    outcomes: Iterable[RankSurvey | PerfkitError] = map(survey, records)
     if jobs > 1 and len(records) > 1:
-        with ProcessPoolExecutor(min(jobs, len(records)), get_context("spawn")) as pool:
-            for record, outcome in zip(records, pool.map(survey, records), strict=True):
-                keep(record, outcome)
-    else:
-        for record in records:
-            keep(record, survey(record))
+        outcomes = map_in_processes(survey, records, jobs=jobs)
+    for record, outcome in zip(records, outcomes, strict=True):
+        keep(record, outcome)
     return surveys, failures
 
 
-def _survey_one(load: Load, record: RankRecord) -> RankSurvey | PerfkitError:
+def _survey_one(load: Load, around: Surroundings, record: RankRecord) -> RankSurvey | PerfkitError:
     """Survey one rank; one unreadable trace must not cost the others their analysis."""
     try:
-        return survey_rank(load(record), record.lines)
+        return survey_rank(load(record), record.lines, around)
     except PerfkitError as error:
         return error
 

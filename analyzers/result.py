@@ -5,9 +5,9 @@ the capture cannot support is None, never zero. `msgspec` encodes these structs 
 JSON Schema from them. Every analyzer fills one part; `analyzers/analysis.py` joins the parts.
 """
 
-from typing import Any
-
 import msgspec
+
+from perfkit.roofline.summary import RunRoofline
 
 SCHEMA_VERSION = 1
 
@@ -81,6 +81,7 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
     per_rank_median_ms: tuple[float | None, ...]
     slow: tuple[SlowStep, ...] = ()
     periodic: tuple[Periodicity, ...] = ()
+    mean_ms: float | None = None  # of the steps behind the median: rare slow ones count too
     drift_percent: float | None = None  # last third against first third of the steady steps
     input_wait_share: float | None = None  # of the steady steps' time, all ranks
     checkpoint_share: float | None = None
@@ -263,6 +264,31 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     aligned: bool = True
 
 
+class MemoryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The most memory that was held at once in one stretch of the capture."""
+
+    at_ms: float  # from the rank's first sample
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+class RankMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rank's allocator held over the capture, from the profiler's memory records.
+
+    growth_bytes_per_step: from the end of the first whole step to the end of the last one, per
+    step; None with fewer than three whole steps.
+    """
+
+    rank: int
+    device: str  # cuda:1, cpu, ...
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    peak_step: int | None  # None: the peak lies outside the steps
+    growth_bytes_per_step: float | None
+    samples: int
+    series: tuple[MemoryPoint, ...] = ()
+
+
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What was run, for the reader of a report; nothing here is a measurement."""
 
@@ -298,4 +324,5 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     operators: tuple[OperatorRow, ...]
     timeline: Timeline | None
     run: RunFacts
-    roofline: dict[str, Any] = msgspec.field(default_factory=dict)
+    roofline: RunRoofline | None = None  # None: no rank has a trace
+    memory: tuple[RankMemory, ...] = ()  # ranks whose trace holds the allocator's records

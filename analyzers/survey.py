@@ -1,7 +1,7 @@
 """All that one rank's trace is read for, in a form small enough to keep while other ranks load."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,14 @@ import numpy as np
 from perfkit.analyzers.attribution import attribute, unrecorded_classes
 from perfkit.analyzers.calls import Calls, collect_calls
 from perfkit.analyzers.host_state import ProcessPauses
+from perfkit.analyzers.memory import rank_memory
 from perfkit.analyzers.operators import NamedTime, rank_operators
+from perfkit.analyzers.result import RankMemory
 from perfkit.analyzers.timeline import LaneMarks, collect_marks
 from perfkit.analyzers.trace_counts import TraceCounts, count_facts
 from perfkit.analyzers.windows import Windows, step_windows
+from perfkit.roofline.ceilings import Ceilings
+from perfkit.roofline.of_run import PlacedRank, misfit, place_rank
 from perfkit.trace.intervals import Partition
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import DeviceFacts, Issue, RankTrace, StepLines
@@ -38,10 +42,26 @@ class RankSurvey:
     counts: TraceCounts
     issues: tuple[Issue, ...]
     sources: tuple[Path, ...]
+    placed: PlacedRank | None
+    misfit: str  # why the ceilings that were given are not of this device
+    memory: RankMemory | None
 
 
-def survey_rank(trace: RankTrace, lines: StepLines) -> RankSurvey:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a rank cannot say of itself: measured ceilings, and the node of every rank."""
+
+    ceilings: Ceilings | None = None
+    nodes: Mapping[int, str] = field(default_factory=dict)
+
+
+def survey_rank(
+    trace: RankTrace, lines: StepLines, around: Surroundings | None = None
+) -> RankSurvey:
     """Read one rank's trace once, for everything that the analysis needs of it."""
+    around = around or Surroundings()
+    reason = misfit(around.ceilings, trace)
+    ceilings = None if reason else around.ceilings
     if len(lines.index):
         # The step lines record every collection and compilation, whatever the trace holds.
         trace = replace(trace, recorders=trace.recorders | {"gc", "compile"})
@@ -65,6 +85,9 @@ def survey_rank(trace: RankTrace, lines: StepLines) -> RankSurvey:
         counts=count_facts(trace, windows),
         issues=trace.issues,
         sources=trace.sources,
+        placed=place_rank(trace, lines, ceilings, around.nodes),
+        misfit=reason,
+        memory=rank_memory(trace),
     )
 
 

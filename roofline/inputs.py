@@ -73,7 +73,7 @@ class Inputs:
 
     def tensor_list(self, position: int) -> tuple[Tensor, ...]:
         """The tensors of a list argument. The profiler records their shapes but no dtypes."""
-        if position >= len(self.shape.dims):
+        if position >= min(len(self.shape.dims), len(self.shape.dtypes)):
             raise UnknownCost(f"no list at {position}")
         entry = self.shape.dims[position]
         if not isinstance(entry, Sequence) or self.shape.dtypes[position] != "TensorList":

@@ -1,6 +1,6 @@
 """The roofline of a run: place every rank, one in memory at a time, and put them together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,22 +10,24 @@ from perfkit.roofline.ceilings import Ceilings, Roofs
 from perfkit.roofline.configuration import Configuration
 from perfkit.roofline.hardware import Hardware, find
 from perfkit.roofline.network import Sharding
-from perfkit.roofline.place import Placement, place
+from perfkit.roofline.place import Placement, analysed_steps, place
 from perfkit.roofline.step import StepRoofline, step_roofline
 from perfkit.roofline.summary import Ranks, RunRoofline, summarize
-from perfkit.trace.model import NONE, DeviceFacts, RankRecord, RankTrace, Run
+from perfkit.trace.model import NONE, DeviceFacts, RankRecord, RankTrace, Run, StepLines
 
 Load = Callable[[RankRecord], RankTrace]
 
 
-@dataclass(slots=True)
-class _Gathered:
-    placements: list[Placement]
-    steps: list[StepRoofline]
-    kind: str = ""
-    has_shapes: bool = False
-    missing: str = ""
-    hardware: Hardware | None = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedRank:
+    """One rank under its roofs, small enough to keep while other ranks load."""
+
+    placement: Placement
+    step: StepRoofline
+    device_kind: str
+    has_shapes: bool
+    hardware: Hardware | None
+    missing: str  # why there are no published peaks, "" if there are
 
 
 def roofline_of(run: Run, load: Load, measured: Ceilings | None) -> RunRoofline:
@@ -33,35 +35,70 @@ def roofline_of(run: Run, load: Load, measured: Ceilings | None) -> RunRoofline:
 
     Raises InputError if the ceilings belong to another kind of device, or nothing was captured.
     """
-    nodes = _nodes(run)
-    found = _Gathered([], [])
+    nodes = nodes_of(run)
+    placed = []
     for record in run.ranks:
         trace = load(record)
-        if len(trace.events) == 0:
-            continue
-        hardware, missing = _published(trace)
-        _check(measured, trace)
-        roofs = Roofs(measured, hardware)
-        placement = place(trace, roofs)
-        found.placements.append(placement)
-        found.steps.append(step_roofline(trace, placement, roofs, nodes))
-        if not found.kind:
-            found.kind, found.missing, found.hardware = trace.device_kind, missing, hardware
-        found.has_shapes = found.has_shapes or trace.has_shapes
-    if not found.placements:
+        reason = misfit(measured, trace)
+        if reason:
+            raise InputError(
+                reason, hint="measure them on the run's machine: perfkit ceilings --out FILE"
+            )
+        found = place_rank(trace, record.lines, measured, nodes)
+        placed += [found] if found is not None else []
+    if not placed:
         raise InputError(
             "no rank of this run has a trace", hint="capture a window: perfkit profile --window A:B"
         )
+    return join_ranks(run, placed, measured)
+
+
+def place_rank(
+    trace: RankTrace, lines: StepLines, measured: Ceilings | None, nodes: Mapping[int, str]
+) -> PlacedRank | None:
+    """Place one rank; None if its trace is empty. nodes: where each rank ran (`nodes_of`).
+
+    Steps that the step lines know to hold an evaluation are left out, as in the budget.
+    """
+    if len(trace.events) == 0:
+        return None
+    hardware, missing = _published(trace)
+    roofs = Roofs(measured, hardware)
+    evaluating = set(lines.index[lines.has_eval].tolist())
+    steps = [step for step in analysed_steps(trace) if step not in evaluating]
+    placement = place(trace, roofs, steps or None)
+    return PlacedRank(
+        placement=placement,
+        step=step_roofline(trace, placement, roofs, nodes),
+        device_kind=trace.device_kind,
+        has_shapes=trace.has_shapes,
+        hardware=hardware,
+        missing=missing,
+    )
+
+
+def join_ranks(
+    run: Run,
+    placed: Sequence[PlacedRank],
+    measured: Ceilings | None,
+    misfits: Sequence[str] = (),
+) -> RunRoofline:
+    """Put at least one placed rank together; device and published peaks are the first one's.
+
+    misfits: why measured ceilings that were given could not be used.
+    """
+    first = placed[0]
     ranks = Ranks(
-        placements=found.placements,
-        steps=found.steps,
-        device_kind=found.kind,
+        placements=[one.placement for one in placed],
+        steps=[one.step for one in placed],
+        device_kind=first.device_kind,
         world_size=run.world_size,
         configuration=configuration_of(run),
-        has_shapes=found.has_shapes,
+        has_shapes=any(one.has_shapes for one in placed),
         unprofiled_step_s=unprofiled_step_s(run),
     )
-    return summarize(ranks, Roofs(measured, found.hardware), found.missing)
+    missing = "; ".join(misfits) or first.missing
+    return summarize(ranks, Roofs(measured, first.hardware), missing)
 
 
 def _published(trace: RankTrace) -> tuple[Hardware | None, str]:
@@ -80,22 +117,22 @@ def _device(trace: RankTrace) -> DeviceFacts | None:
     return next((one for one in trace.devices if one.index == trace.device), None)
 
 
-def _check(measured: Ceilings | None, trace: RankTrace) -> None:
-    """Refuse ceilings of another kind of device: every share would be wrong."""
+def misfit(measured: Ceilings | None, trace: RankTrace) -> str:
+    """Say why ceilings are not of this rank's device, so that every share would be wrong; or ""."""
     if measured is None:
-        return
+        return ""
     device = _device(trace)
     theirs = (measured.machine.device_kind, measured.machine.device_name)
     ours = (trace.device_kind, device.name if device else measured.machine.device_name)
-    if theirs != ours:
-        raise InputError(
-            f"the ceilings are of {theirs[1]} ({theirs[0]}), rank {trace.rank} ran on "
-            f"{ours[1] if device else 'a'} ({ours[0]}) device",
-            hint="measure them on the run's machine: perfkit ceilings --out FILE",
-        )
+    if theirs == ours:
+        return ""
+    return (
+        f"the ceilings are of {theirs[1]} ({theirs[0]}), rank {trace.rank} ran on "
+        f"{ours[1] if device else 'a'} ({ours[0]}) device"
+    )
 
 
-def _nodes(run: Run) -> Mapping[int, str]:
+def nodes_of(run: Run) -> Mapping[int, str]:
     """Where each rank ran: its launching parent's node, else the node that it names."""
     named: dict[int, str] = {}
     for record in run.ranks:

@@ -265,8 +265,8 @@ def _cannot_tell(run: Ranks, roofs: Roofs, missing_device: str) -> Iterable[Cann
         yield CannotTell(
             claim="shares of measured ceilings",
             why=missing_device or "no ceilings of this machine were given",
-            remedy="perfkit ceilings --out ceilings.json; perfkit roofline RUN --ceilings "
-            "ceilings.json",
+            remedy="on the machine of the run: perfkit ceilings --out RUN/ceilings.json; then: "
+            "perfkit analyze RUN",
         )
     if len({placement.device_name for placement in run.placements}) > 1:
         yield CannotTell(

@@ -47,3 +47,5 @@ def cost(name: str, shape: OpShape, *, list_type: ElementType | None = None) -> 
         return formula(Inputs(shape, list_type))
     except UnknownCost:
         return None
+    except (LookupError, ArithmeticError, ValueError):
+        return None  # a foreign trace may record inputs that this operator cannot have

@@ -15,11 +15,14 @@ from perfkit.analyzers.result import Analysis
 from perfkit.cli import console
 from perfkit.errors import InputError, UsageError
 from perfkit.report import html
+from perfkit.roofline import ceilings
+from perfkit.roofline.ceilings import Ceilings
 from perfkit.trace import run as run_folder
 from perfkit.trace.model import Run
 
 ANALYSIS_FILE = "analysis.json"
 REPORT_FILE = "report.html"
+CEILINGS_FILE = "ceilings.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +47,29 @@ def produce(paths: Sequence[Path], out: Path | None) -> Results:
     """
     run = run_folder.open_run(paths)
     folder = writable(out or run.path or elsewhere(run), may_move=out is None, run=run)
-    analysis = analyse(run)
+    analysis = analyse(run, measured_ceilings(run, folder))
     with console.progress("writing the report"):
         write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
         write(folder / REPORT_FILE, html.render(analysis).encode())
     return Results(analysis=analysis, folder=folder)
 
 
-def analyse(run: Run) -> Analysis:
+def measured_ceilings(run: Run, folder: Path | None = None) -> Ceilings | None:
+    """Return the ceilings that lie beside a run, or in the folder of its results; None if none do.
+
+    A file that cannot be read costs the analysis nothing but a line.
+    """
+    places = [place for place in (run.path, folder) if place is not None]
+    for file in (place / CEILINGS_FILE for place in dict.fromkeys(places)):
+        if file.is_file():
+            try:
+                return ceilings.read(file)
+            except InputError as error:
+                console.say(f"measured ceilings are left out: {error}")
+    return None
+
+
+def analyse(run: Run, measured: Ceilings | None = None) -> Analysis:
     """Analyse a run on every processor that this process may use."""
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
     total = len(run.ranks)
@@ -62,6 +80,7 @@ def analyse(run: Run) -> Analysis:
             load,
             jobs=len(os.sched_getaffinity(0)),
             on_rank=lambda _: show(f"analysing: {next(done)} of {total} ranks read"),
+            ceilings=measured,
         )
 
 
@@ -75,7 +94,8 @@ def recall(path: Path) -> Analysis:
         return analysis_of.decode(file.read_bytes())
     except (OSError, InputError) as error:
         if path.is_dir():
-            return analyse(run_folder.open_run([path]))
+            run = run_folder.open_run([path])
+            return analyse(run, measured_ceilings(run))
         reason = error.strerror if isinstance(error, OSError) else error.message
         raise InputError(
             f"{path} is neither a run folder nor an analysis.json: {reason}",

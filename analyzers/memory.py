@@ -1,0 +1,77 @@
+"""How much memory a rank's allocator held: the peak, the growth from step to step, the course."""
+
+import numpy as np
+
+from perfkit.analyzers.result import MemoryPoint, RankMemory
+from perfkit.trace.model import I64, NONE, Bool, MemorySamples, RankTrace, StepWindows
+
+STRETCHES = 240
+"""Points of a course at most: each shows the most that was held in its stretch of time."""
+
+STEPS_FOR_GROWTH = 3
+
+
+def rank_memory(trace: RankTrace) -> RankMemory | None:
+    """Return what the allocator of the rank's device held; None where nothing was recorded.
+
+    A run on an accelerator is asked for that device's memory, a run on the host for the host's.
+    """
+    samples = trace.memory
+    if samples is None:
+        return None
+    device = trace.device if trace.device_kind != "cpu" else NONE
+    held = _of_device(samples, samples.device == device)
+    if not len(held.at_ns):
+        return None
+    peak = int(held.allocated_bytes.argmax())
+    return RankMemory(
+        rank=trace.rank,
+        device="cpu" if device == NONE else f"{trace.device_kind}:{device}",
+        peak_allocated_bytes=int(held.allocated_bytes[peak]),
+        peak_reserved_bytes=int(held.reserved_bytes.max()),
+        peak_step=_step_at(trace.steps, int(held.at_ns[peak])),
+        growth_bytes_per_step=_growth(held, trace.steps),
+        samples=len(held.at_ns),
+        series=_series(held),
+    )
+
+
+def _of_device(samples: MemorySamples, rows: Bool) -> MemorySamples:
+    return MemorySamples(
+        at_ns=samples.at_ns[rows],
+        device=samples.device[rows],
+        allocated_bytes=samples.allocated_bytes[rows],
+        reserved_bytes=samples.reserved_bytes[rows],
+    )
+
+
+def _step_at(steps: StepWindows, at_ns: int) -> int | None:
+    inside = np.flatnonzero((steps.start_ns <= at_ns) & (at_ns < steps.end_ns))
+    return int(steps.index[inside[0]]) if len(inside) else None
+
+
+def _growth(held: MemorySamples, steps: StepWindows) -> float | None:
+    ends: I64 = steps.end_ns[steps.complete]
+    last = np.searchsorted(held.at_ns, ends, side="right") - 1
+    last = last[last >= 0]
+    if len(last) < STEPS_FOR_GROWTH:
+        return None
+    at_ends = held.allocated_bytes[last]
+    return float(at_ends[-1] - at_ends[0]) / (len(at_ends) - 1)
+
+
+def _series(held: MemorySamples) -> tuple[MemoryPoint, ...]:
+    first, last = int(held.at_ns[0]), int(held.at_ns[-1])
+    width = max((last - first) / STRETCHES, 1.0)
+    stretch = np.minimum((held.at_ns - first) // width, STRETCHES - 1).astype(np.int64)
+    begins = np.flatnonzero(np.diff(stretch, prepend=-1))
+    groups = np.split(np.arange(len(stretch)), begins[1:])
+    points = [rows[held.allocated_bytes[rows].argmax()] for rows in groups]
+    return tuple(
+        MemoryPoint(
+            at_ms=(int(held.at_ns[row]) - first) / 1e6,
+            allocated_bytes=int(held.allocated_bytes[row]),
+            reserved_bytes=int(held.reserved_bytes[row]),
+        )
+        for row in points
+    )
