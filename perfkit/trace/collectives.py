@@ -12,8 +12,8 @@ from typing import TypedDict
 
 import numpy as np
 
+from perfkit.trace.event_names import MAX_ELEMENTS, collective_op, dtype_name, message_bytes
 from perfkit.trace.kinds import Kind
-from perfkit.trace.kineto_names import MAX_ELEMENTS, collective_op, dtype_name, message_bytes
 from perfkit.trace.kineto_schema import Arguments, parse_ranks
 from perfkit.trace.model import I64, NONE, Collectives, Events, OpShape, ProcessGroup
 

@@ -24,8 +24,8 @@ import msgspec
 import numpy as np
 
 from perfkit.trace.collectives import number
+from perfkit.trace.event_names import collective_op, message_bytes
 from perfkit.trace.kinds import Kind
-from perfkit.trace.kineto_names import collective_op, message_bytes
 from perfkit.trace.linking import covered
 from perfkit.trace.model import (
     I8,

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 
 from perfkit.errors import InputError
-from perfkit.trace import kineto_table
+from perfkit.trace import event_table
 from perfkit.trace.collectives import Groups, read_collectives
+from perfkit.trace.event_table import Table
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, LAST_WORK_KIND, Kind
 from perfkit.trace.kineto_columns import ColumnBuilder, Extras, NeedsExactTime
 from perfkit.trace.kineto_quality import issues_of
 from perfkit.trace.kineto_schema import Event, ExactEvent, TraceFacts
-from perfkit.trace.kineto_table import Table
 from perfkit.trace.kineto_text import AnyEvent, TraceText
 from perfkit.trace.model import NONE, Issue, MemorySamples, RankTrace
 from perfkit.trace.source import Source
@@ -56,7 +56,7 @@ def read_kineto(path: Path, *, keep_python: bool = False) -> RankTrace:
         raise InputError(
             f"{path}: {_why_empty(builder.extras)}", hint="give a torch.profiler trace"
         )
-    table = kineto_table.build(columns, facts.base_ns or 0, builder.extras.thread_names)
+    table = event_table.build(columns, facts.base_ns or 0, builder.extras.thread_names)
     if not len(table.events):
         raise InputError(
             f"{path}: none of its events is of a kind that torch.profiler writes",
@@ -137,7 +137,7 @@ def _trace(
 
 def _device_kind(facts: TraceFacts, table: Table) -> str:
     kinds = table.events.kind
-    calls = np.isin(kinds, kineto_table.RUNTIME_KINDS)
+    calls = np.isin(kinds, event_table.RUNTIME_KINDS)
     if not calls.any() and not (kinds >= FIRST_DEVICE_KIND).any():
         return "cpu"
     used = {table.events.names[i] for i in np.unique(table.events.name[calls]).tolist()}
@@ -165,7 +165,7 @@ def _recorders(table: Table) -> frozenset[str]:
         found.add("input_wait")
     if Kind.CHECKPOINT in kinds:
         found.add("checkpoint")
-    if kinds & frozenset(kineto_table.RUNTIME_KINDS):
+    if kinds & frozenset(event_table.RUNTIME_KINDS):
         found |= {"sync", "alloc"}
     return frozenset(found)
 

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from perfkit.trace import kineto_names
+from perfkit.trace import event_names
+from perfkit.trace.columns import Columns
 from perfkit.trace.kineto_schema import NO_JSON, Arguments, Event, ExactEvent
-from perfkit.trace.model import I16, I32, I64, NONE, Bool, OpShape
+from perfkit.trace.model import I32, I64, NONE, OpShape
 
 INEXACT_US = float(1 << 43)
 """From here on a double is too coarse for nanoseconds in microseconds with three decimals."""
@@ -33,33 +34,6 @@ class _Index(dict[Any, int]):
         return number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """All complete ("X") events of one file, in file order; every array has shape (n,).
-
-    Times are nanoseconds before the base is added. `category` and `name` index the tuples.
-    """
-
-    start_ns: I64
-    duration_ns: I64
-    category: I32
-    name: I32
-    process: I64
-    thread: I64
-    external: I64
-    correlation: I64
-    device: I16
-    stream: I64
-    size_bytes: I64
-    sequence: I64
-    forward: Bool  # "Fwd thread id" is set: the op runs backward
-    shape: I32
-    finished: Bool
-    categories: tuple[str, ...]
-    names: tuple[str, ...]
-    shapes: tuple[OpShape, ...]
-
-
 @dataclass(slots=True)
 class Extras:
     """What the columns do not hold: few of each in a file."""
@@ -75,7 +49,7 @@ class ColumnBuilder:
     """Collects batches of events; `finish` returns the columns."""
 
     def __init__(self, *, keep_python: bool) -> None:
-        self._skip = () if keep_python else (kineto_names.PYTHON,)
+        self._skip = () if keep_python else (event_names.PYTHON,)
         self._categories = _Index()
         self._names = _Index()
         self._shape_keys = _Index()

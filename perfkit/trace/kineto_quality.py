@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from perfkit.trace.event_table import Table
 from perfkit.trace.kineto_columns import Extras
 from perfkit.trace.kineto_schema import TraceFacts
-from perfkit.trace.kineto_table import Table
 from perfkit.trace.kineto_text import TraceText
 from perfkit.trace.model import Issue
 

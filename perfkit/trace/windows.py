@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perfkit.trace.event_names import STEP
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
-from perfkit.trace.kineto_names import STEP
 from perfkit.trace.linking import by_thread, covered
 from perfkit.trace.model import I8, I32, I64, NONE, Bool, StepWindows
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from perfkit.trace.event_names import dtype_name
 from perfkit.trace.flight import Entry, join, read_entries
 from perfkit.trace.kinds import Kind
 from perfkit.trace.kineto import read_kineto
-from perfkit.trace.kineto_names import dtype_name
 from perfkit.trace.model import NONE, RankTrace
 from tests.trace.files import BASE_NS, document, kernel, launch, op, span, step, write
 from tests.trace.folders import write_lines

@@ -1,13 +1,13 @@
-"""Turns the columns of one Kineto file into the event table: kinds, times, order, links."""
+"""Turns the columns of one file into the event table: kinds, times, order, links."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from perfkit.trace import linking, windows
+from perfkit.trace.columns import Columns
+from perfkit.trace.event_names import IGNORED, SPAN, kind_of
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, LAST_WORK_KIND, Kind
-from perfkit.trace.kineto_columns import Columns
-from perfkit.trace.kineto_names import IGNORED, SPAN, kind_of
 from perfkit.trace.model import I8, I32, I64, NONE, Bool, Events, StepWindows
 
 DROPPED = 255  # stands for "no kind" while kinds are being assigned
