@@ -10,6 +10,8 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p"; done))
 DEMO := perfkit-demo
+TRACES := ../shared/traces/kineto
+LARGE_TRACE := $(TRACES)/hta_v100_5steps_54MB.json.gz
 
 .PHONY: help
 help: ## list the targets and how long each takes (a second)
@@ -56,9 +58,14 @@ format: $(INSTALLED) ## format the code (a second)
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(INSTALLED) ## every measurement in benchmarks/, one after the other (10 min)
-	set +e; missed=0; for file in benchmarks/bench_*.py; do \
-		echo "== $$file"; $(BIN)/python "$$file" || missed=1; done; exit $$missed
+bench: $(INSTALLED) ## measure --help and, with ../shared, the reading of a 260 MB trace (2 min)
+	$(BIN)/python benchmarks/bench_help.py
+	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE); \
+	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 min)
+	$(BIN)/python -m tests.trace.fuzz 5000 $$(find $(TRACES) -name '*.json.gz' -size -600k | sort)
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's run (a second)
