@@ -65,7 +65,7 @@ bench: $(INSTALLED) ## measure --help and, with ../shared, the reading of a 260 
 
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 min)
-	$(BIN)/python -m tests.trace.fuzz 5000 $$(find $(TRACES) -name '*.json.gz' -size -600k | sort)
+	find $(TRACES) -name '*.json.gz' -size -600k -print0 | sort -z | xargs -0 $(BIN)/python -m tests.trace.fuzz 5000
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's run (a second)
