@@ -51,9 +51,15 @@ def _gzip(path: Path) -> IO[bytes]:
     return cast(IO[bytes], igzip.open(path, "wb", compresslevel=1))  # type: ignore[no-untyped-call]
 
 
-def boot_errors(run: Path) -> tuple[str, ...]:
-    """What processes could not record themselves because capture did not start in them."""
+def missing_ranks(run: Path) -> tuple[str, ...]:
+    """Why there are no ranks, or fewer than there were: what capture could not record of itself."""
     try:
         return tuple((run / "boot-errors.log").read_text().splitlines())
     except OSError:
+        pass
+    if any(run.glob("attempt*/rank*")):
         return ()
+    return (
+        "no rank was captured: no process of the command stepped an optimizer or initialised"
+        " torch.distributed, or Python ran with -I, -E or -S, or PYTHONPATH was replaced",
+    )

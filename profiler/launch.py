@@ -84,7 +84,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
 
 def _close(run: Path, node: str, document: dict[str, object], returncode: int) -> ProfileOutcome:
     status, signal = (returncode, None) if returncode >= 0 else (None, -returncode)
-    warnings = (*closing.boot_errors(run), *closing.compress_traces(run, node))
+    warnings = (*closing.missing_ranks(run), *closing.compress_traces(run, node))
     outcome = ProfileOutcome(run=run, status=status, signal=signal, warnings=warnings)
     document |= {
         "ended_unix_ns": time.time_ns(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, Callable
 
 import torch
@@ -30,7 +31,7 @@ def _ddp_init(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             rank = activation.activate("ddp")
             if rank is not None and rank.facts.ddp is None:
-                rank.facts.ddp = self
+                rank.facts.ddp = weakref.ref(self)
                 rank.learn(**facts.ddp_facts(self), **facts.device_facts())
         except Exception as error:  # a failure of ours must not end the training
             activation.warn(f"DDP's settings were not recorded: {error!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import weakref
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class Facts:
 
     def __init__(self, folder: str, request: Capture, who: Identity, evidence: str) -> None:
         self.path = os.path.join(folder, "facts.json")
-        self.ddp: Any = None  # the first DDP module, asked for its logging data at exit
+        self.ddp: weakref.ref[Any] | None = None  # the first DDP; never kept alive by us
         self.known: dict[str, Any] = {
             "run_id": request.run_id,
             "rank": who.rank,
@@ -57,9 +58,10 @@ class Facts:
         """Write what is known."""
         write_whole(self.path, self.known)
 
-    def at_exit(self) -> None:
-        """Facts that only the end knows."""
-        logging = ddp_logging(self.ddp) if self.ddp is not None else None
+    def refresh(self) -> None:
+        """Facts that grow with the run: process groups, and what DDP has logged of itself."""
+        ddp = self.ddp() if self.ddp is not None else None
+        logging = ddp_logging(ddp) if ddp is not None else None
         self.add(ddp_logging=logging, **group_facts())
 
 

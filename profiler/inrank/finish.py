@@ -141,15 +141,22 @@ def _wait(reader: int) -> None:
 def _act_if_main_is_stuck(number: int) -> None:
     if number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) is not _on_signal:
         return
+    before = _where_main_is()
     time.sleep(GRACE_S)
     rank = ending.rank
-    if rank is None or rank.ended or rank.window.busy:
+    if rank is None or rank.ended or rank.window.busy or _where_main_is() != before:
         return
     if number == signal.SIGINT:
         rank.window.finish()  # KeyboardInterrupt is still to come; it ends the process as ever
         return
     end(f"signal:{number}", None)
     die_of(number)
+
+
+def _where_main_is() -> tuple[int, int]:
+    """The frame and instruction of the main thread: the same twice if it is stuck in a call."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return (id(frame), frame.f_lasti) if frame is not None else (0, 0)
 
 
 def unwatch() -> None:

@@ -99,7 +99,7 @@ class Rank:
             return
         self.ended = True
         self.window.finish()
-        self.facts.at_exit()
+        self.facts.refresh()
         end: dict[str, Any] = {"how": how, "status": status}
         self.stream.record("end", **end, t=time.perf_counter_ns(), u=time.time_ns())
 

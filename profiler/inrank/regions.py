@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import get_ident
 from typing import Any
 
 from . import activation, ranges
@@ -40,8 +41,8 @@ class Region:
 
     def __enter__(self) -> Region:
         kind = {INPUT_REGION: "input_wait", CHECKPOINT_REGION: "checkpoint"}.get(self.name)
-        if kind and not tally.depth:
-            tally.started()
+        tally.started()
+        if kind and not tally.depth and get_ident() == tally.thread:
             tally.depth += 1
             self._begun = time.perf_counter_ns()
         self._mark = ranges.begin(f"perfkit::{kind or self.name}")

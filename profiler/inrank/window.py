@@ -18,7 +18,7 @@ import torch
 from torch.autograd.profiler import record_function
 
 from . import ranges
-from .facts import uses_cuda
+from .facts import Facts, uses_cuda
 from .files import Stream
 from .flight import FlightRecorder
 from .identity import Identity
@@ -34,6 +34,7 @@ class Recording(Protocol):
     step: int
     who: Identity
     stream: Stream
+    facts: Facts
 
     def warn(self, text: str) -> None:
         """Record a failure of ours."""
@@ -171,6 +172,7 @@ class Window:
             export_ns=exported - stopped,
             bytes=os.path.getsize(path),
         )
+        self.rank.facts.refresh()
 
     def yield_to_other(self) -> None:
         """Another profiler of this process is about to start: save ours and get out of its way."""

@@ -49,6 +49,8 @@ def test_only_the_forks_that_trained_are_ranks(cases: dict[str, RankFolder]) -> 
 def test_twenty_iterations_are_twenty_steps(cases: dict[str, RankFolder], name: str) -> None:
     rank = cases[name]
     assert rank.steps == list(range(ITERATIONS))
+    if name.startswith("explicit"):
+        assert rank.facts["step_source"] == "perfkit.step"
     by_batch = rank.facts["step_source"] == "dataloader"
     assert by_batch == (name in BY_BATCH)
     assert any("a step is a batch" in w for w in rank.facts.get("warnings", [])) == by_batch
@@ -59,6 +61,12 @@ def test_micro_batches_are_counted(cases: dict[str, RankFolder]) -> None:
     assert counted["accumulation"] == {4}
     assert counted["two_optimizers"] == {2}
     assert counted["plain"] == counted["hand_written"] == counted["compiled_iteration"] == {1}
+
+
+def test_checkpoints_are_recorded_in_their_step(cases: dict[str, RankFolder]) -> None:
+    steps = cases["checkpoints"].records("step")
+    assert [step["i"] for step in steps if step["ck"]] == [3, 5, 7]
+    assert all(step["ck"] < step["t1"] - step["t0"] for step in steps)
 
 
 def test_compilations_are_recorded_in_their_step(cases: dict[str, RankFolder]) -> None:

@@ -23,30 +23,34 @@ class ImportWatcher:
 
     def find_spec(self, name, path=None, target=None):
         """The spec of a module that is waited for, made by the finders after this one."""
-        callback = self.waiting.pop(name, None)
-        if callback is None:
+        if name not in self.waiting:
             return None
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find else None
             if spec is not None:
-                call_after_exec(spec.loader, callback)
+                self.call_after_exec(name, spec.loader)
                 return spec
         return None
 
+    def call_after_exec(self, name, loader):
+        """Have `loader` run the callback once it has executed its module.
 
-def call_after_exec(loader, callback):
-    """Have `loader` call `callback` once, after it has executed its module."""
-    execute = getattr(loader, "exec_module", None)
-    if execute is None:
-        return
+        A spec may also be looked up and thrown away, as a test for an installed module: the
+        callback goes on waiting until a module is really executed.
+        """
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:
+            return
 
-    def exec_module(module):
-        del loader.exec_module  # the instance attribute below: the loader is its old self again
-        execute(module)
-        callback(module)
+        def exec_module(module):
+            del loader.exec_module  # the instance attribute below: the loader is as it was
+            execute(module)
+            callback = self.waiting.pop(name, None)
+            if callback is not None:
+                callback(module)
 
-    loader.exec_module = exec_module
+        loader.exec_module = exec_module
 
 
 class StandInFinder:

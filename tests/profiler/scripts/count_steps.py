@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import warnings
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import HashStore
 from torch.utils.data import DataLoader, TensorDataset
+
+import perfkit
 
 ITERATIONS = 20
 warnings.filterwarnings("ignore")
@@ -188,6 +191,40 @@ def hand_written() -> None:
                 parameter.grad = None
 
 
+def explicit() -> None:
+    model = network()
+    for _ in range(ITERATIONS):
+        model(batch()).sum().backward()
+        perfkit.step()
+
+
+def explicit_after_the_optimizer() -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(ITERATIONS):
+        optimizer.zero_grad()
+        model(batch()).sum().backward()
+        optimizer.step()
+        perfkit.step()
+
+
+def checkpoints() -> None:
+    import torch.distributed.checkpoint as dcp
+
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with tempfile.TemporaryDirectory() as folder:
+        for iteration in range(ITERATIONS):
+            model(batch()).sum().backward()
+            if iteration == 3:
+                torch.save(model.state_dict(), f"{folder}/whole.pt")
+            if iteration == 5:
+                dcp.save(model.state_dict(), checkpoint_id=f"{folder}/sharded")
+            if iteration == 7:
+                torch.load(f"{folder}/whole.pt", weights_only=True)
+            optimizer.step()
+
+
 def zero_redundancy() -> None:
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
@@ -223,6 +260,9 @@ CASES = (
     compiled_step,
     compiled_iteration,
     hand_written,
+    checkpoints,
+    explicit,
+    explicit_after_the_optimizer,
     zero_redundancy,
     fully_sharded,
 )

@@ -1,11 +1,13 @@
 """One process without torch.distributed, with a switch for every way in which it can end."""
 
 import argparse
+import importlib.util
 import os
 import signal
 import sys
 import time
 
+assert importlib.util.find_spec("torch")  # as libraries do before they import it
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
