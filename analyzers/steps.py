@@ -60,6 +60,7 @@ def view_run(
         per_rank_median_ms=_per_rank_medians(table, steady, ranks),
         slow=find_slow_steps(table, steady),
         periodic=find_periods(table, steady),
+        mean_ms=float(usual.mean()) if len(usual) else None,
         drift_percent=drift_percent(usual),
         input_wait_share=_share(table.input_ms, table, steady),
         checkpoint_share=_share(table.checkpoint_ms, table, steady),

@@ -15,6 +15,7 @@ COMMANDS = (
     ("profile", "Run a training, capture every rank, and say what bounds a step."),
     ("analyze", "Say what bounds a step, from a run folder or from any Kineto traces."),
     ("report", "Write the HTML report of an analysed run."),
+    ("compare", "Say what changed between two runs, and whether it is more than noise."),
     ("ceilings", "Measure what this machine can do at most."),
     ("roofline", "Say how near every operator of a run comes to what the machine can do."),
     ("schema", "Print the JSON Schema of analysis.json."),
@@ -56,9 +57,9 @@ def load(name: str) -> Any:
     module = importlib.import_module(f"perfkit.cli.{name}")
     app = typer.Typer(add_completion=False)
     settings = SETTINGS | getattr(module, "SETTINGS", {})
-    app.command(name, help=flowing(module.command.__doc__), context_settings=settings)(
-        module.command
-    )
+    kind = getattr(module, "COMMAND_CLASS", TyperCommand)
+    help_text = flowing(module.command.__doc__)
+    app.command(name, cls=kind, help=help_text, context_settings=settings)(module.command)
     return typer.main.get_command(app)
 
 

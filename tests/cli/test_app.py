@@ -14,6 +14,9 @@ OPTIONS = {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
     },
     "analyze": {"--out", "--json"},
+    "compare": {
+        *("--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"),
+    },
     "report": {"--out"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
     "roofline": {"--ceilings", "--json"},
