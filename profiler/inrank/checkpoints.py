@@ -39,5 +39,9 @@ def install(waiting: dict[str, Callable[[Any], None]]) -> None:
 
 
 def _patch_distributed(checkpoint: Any) -> None:
+    homes = [getattr(checkpoint, home, None) for home in ("state_dict_saver", "state_dict_loader")]
     for name in ("save", "load", "async_save", "save_state_dict", "load_state_dict"):
-        patch(checkpoint, name, _timed)
+        if patch(checkpoint, name, _timed):
+            for home in homes:
+                if hasattr(home, name):
+                    setattr(home, name, getattr(checkpoint, name))

@@ -209,7 +209,7 @@ def explicit_after_the_optimizer() -> None:
 
 
 def checkpoints() -> None:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -219,7 +219,7 @@ def checkpoints() -> None:
             if iteration == 3:
                 torch.save(model.state_dict(), f"{folder}/whole.pt")
             if iteration == 5:
-                dcp.save(model.state_dict(), checkpoint_id=f"{folder}/sharded")
+                save(model.state_dict(), checkpoint_id=f"{folder}/sharded")
             if iteration == 7:
                 torch.load(f"{folder}/whole.pt", weights_only=True)
             optimizer.step()

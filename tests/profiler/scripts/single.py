@@ -8,9 +8,9 @@ import sys
 import time
 
 assert importlib.util.find_spec("torch")  # as libraries do before they import it
-import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 STEPS = 8
 
