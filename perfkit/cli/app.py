@@ -18,6 +18,7 @@ COMMANDS = (
     ("compare", "Say what changed between two runs, and whether it is more than noise."),
     ("ceilings", "Measure what this machine can do at most."),
     ("roofline", "Say how near every operator of a run comes to what the machine can do."),
+    ("whatif", "Predict what a change would bring, before making it, from a captured run."),
     ("schema", "Print the JSON Schema of analysis.json."),
     ("doctor", "Check what this machine lets perfkit see, and how to see more."),
 )

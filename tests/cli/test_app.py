@@ -18,8 +18,14 @@ OPTIONS = {
         *("--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"),
     },
     "report": {"--out"},
+    "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
     "roofline": {"--ceilings", "--json"},
+    "whatif": {
+        *("--network", "--compression", "--ranks", "--overlap", "--no-stragglers", "--amp"),
+        *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
+        *("--compute", "--bucket-mb", "--search", "--json"),
+    },
     "schema": set(),
     "doctor": {"--json"},
 }
