@@ -20,6 +20,10 @@ from perfkit.trace.model import I64, NONE, Events, RankTrace
 _ACTIVITY = (Kind.OP, Kind.COMM_CALL, Kind.INPUT_WAIT, Kind.CHECKPOINT, Kind.GC, Kind.COMPILE)
 _ABOVE_COMPUTE = (TimeClass.CHECKPOINT, TimeClass.INPUT_WAIT)
 _CLOSE_NS = 50_000
+_RECORD_NS = 1_000_000
+_RECORD_SHARE = 0.05
+"""How long after the thread has gone on the record of a transfer may still be open: whichever is
+longer; gloo's thread closes the record, and may have to wait for a processor first."""
 _LONG_GAP_NS = 200_000
 
 
@@ -78,7 +82,7 @@ def _transfers(trace: RankTrace, idle: Intervals, begin: int, end: int) -> list[
         enqueued = NONE
         if issued != NONE and int(events.start_ns[issued]) >= begin and not inline:
             enqueued = min(int(events.end_ns[issued]), start)
-        resume = stop if inline else _resume(trace, idle, issued, stop)
+        resume = stop if inline else _resume(trace, idle, issued, (start, stop))
         found.append(_Transfer(row, call, start, stop, enqueued, inline, resume))
     return found
 
@@ -97,22 +101,32 @@ def _enqueueing_calls(trace: RankTrace, rows: I64) -> I64:
     return known
 
 
-def _resume(trace: RankTrace, idle: Intervals, issued: int, stop: int) -> int:
+def _resume(trace: RankTrace, idle: Intervals, issued: int, span: tuple[int, int]) -> int:
     """Return when the training thread goes on after waiting for a transfer, NONE if it does not."""
-    events = trace.events
-    gap = int(np.searchsorted(idle[:, 0], stop, side="right")) - 1
-    inside = gap >= 0 and stop <= idle[gap, 1] + _CLOSE_NS
+    events, (start, stop) = trace.events, span
+    slack = max(_RECORD_NS, int(_RECORD_SHARE * (stop - start)))
+    gap = _longest(idle, max(start + 1, stop - slack), stop)
     if issued != NONE:
         returned = int(events.end_ns[issued])
-        if inside and idle[gap, 0] <= returned + _CLOSE_NS:
+        if gap != NONE and idle[gap, 0] <= returned + _CLOSE_NS:
             return int(idle[gap, 1])
         if bool(events.backward[issued]):
             after = _end_of_backward(trace, returned)
-            if after != NONE and stop <= after + _CLOSE_NS:
-                return after
-    if inside and idle[gap, 1] - idle[gap, 0] >= _LONG_GAP_NS:
+            if after != NONE and stop <= after + slack:
+                final = _longest(idle, returned, after)
+                return int(idle[gap, 1]) if gap != NONE and gap == final else after
+    if gap != NONE and idle[gap, 1] - idle[gap, 0] >= _LONG_GAP_NS:
         return int(idle[gap, 1])
     return NONE
+
+
+def _longest(idle: Intervals, begin: int, end: int) -> int:
+    """Return the longest gap of those that end after `begin` and start by `end`; NONE if none."""
+    first = int(np.searchsorted(idle[:, 1], begin, side="left"))
+    last = int(np.searchsorted(idle[:, 0], end, side="right"))
+    if first >= last:
+        return NONE
+    return first + int(np.argmax(idle[first:last, 1] - idle[first:last, 0]))
 
 
 def _end_of_backward(trace: RankTrace, moment: int) -> int:
@@ -167,4 +181,4 @@ def _add_transfers(draft: Draft, trace: RankTrace, transfers: list[_Transfer]) -
         if transfer.resume != NONE:
             after = draft.host_after(min(transfer.end, transfer.resume))
             if after != NONE:
-                draft.edge(task, after)
+                draft.edge(task, after, min(0, transfer.resume - transfer.end))

@@ -1,0 +1,138 @@
+"""How well `perfkit whatif` predicts: real runs, a change predicted, then made and measured.
+
+Each case captures a run, predicts a change from it, makes the change, captures again, and compares
+the profiled step times. Runs use gloo on this machine, two of them over two network namespaces
+(needs root, ip and tc). Prints one row a trial and the Markdown table of docs/whatif.md.
+
+    python -m benchmarks.whatif_truth [--trials 3] [--only NAME]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.truth.harness import PERFKIT, ROOT, Ended, run_on_two_nodes, run_workload, two_nodes
+
+STEPS = "--steps=24"
+LINK = (STEPS, "--batch-size=1", "--width=512", "--accelerator-ms=60")
+LOCAL = (STEPS, "--batch-size=1", "--width=128", "--layers=1", "--accelerator-ms=60")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How to make one run: flags of the workload, and the link's rate if it has one."""
+
+    flags: tuple[str, ...]
+    rate: str = ""
+
+    def make(self, folder: Path) -> Ended:
+        """Run it; fail loudly."""
+        if self.rate:
+            with two_nodes(self.rate) as nodes:
+                ended = run_on_two_nodes(folder, nodes, *self.flags)
+        else:
+            ended = run_workload(folder, *self.flags)
+        if any(ended.statuses):
+            raise SystemExit(ended.stderr)
+        return ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A change: the run to predict from, the options of whatif, the run that it becomes."""
+
+    name: str
+    before: Run
+    options: tuple[str, ...]
+    after: Run
+
+
+def link(rate: str, *flags: str) -> Run:
+    """Return a run over a shaped link."""
+    return Run(flags=(*LINK, *flags), rate=rate)
+
+
+CASES = (
+    Case(name="network 200 to 400 Mbit/s", before=link("200mbit", "--layers=2"),
+         options=("--network", "x2"), after=link("400mbit", "--layers=2")),
+    Case(name="network 400 to 200 Mbit/s", before=link("400mbit", "--layers=2"),
+         options=("--network", "x0.5"), after=link("200mbit", "--layers=2")),
+    Case(name="same, 4 MiB after the backward pass",
+         before=link("200mbit", "--layers=4", "--bucket-mb=100"),
+         options=("--network", "x2"), after=link("400mbit", "--layers=4", "--bucket-mb=100")),
+    Case(name="buckets 1 to 25 MiB", before=link("200mbit", "--layers=4", "--bucket-mb=1"),
+         options=("--bucket-mb", "25"), after=link("200mbit", "--layers=4", "--bucket-mb=25")),
+    Case(name="slow loader made fast", before=Run(flags=(*LOCAL, "--loader-ms=40")),
+         options=("--no-input-stall",), after=Run(flags=LOCAL)),
+    Case(name="slow loader of rank 1 made fast",
+         before=Run(flags=(*LOCAL, "--loader-ms=40", "--fault-ranks", "1")),
+         options=("--no-input-stall",), after=Run(flags=LOCAL)),
+    Case(name="straggler's load shared", before=Run(flags=(*LOCAL, "--host-ms=40",
+                                                           "--fault-ranks", "1")),
+         options=("--no-stragglers",), after=Run(flags=(*LOCAL, "--host-ms=20"))),
+    Case(name="checkpoint every step removed",
+         before=Run(flags=(*LOCAL, "--checkpoint-every=1", "--checkpoint-ms=30")),
+         options=("--async-checkpoint",), after=Run(flags=LOCAL)),
+    Case(name="compute x2", before=Run(flags=LOCAL), options=("--compute", "x2"),
+         after=Run(flags=(*LOCAL[:-1], "--accelerator-ms=30"))),
+)  # fmt: skip
+
+
+def whatif(run: Path, *options: str) -> dict[str, float]:
+    """Return the first answer for a run, with its measured step."""
+    command = [*PERFKIT, "whatif", str(run), *options, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout)
+    return {"measured": found["step_ms"], "predicted": found["answers"][0]["predicted_ms"],
+            "replay": found["replay_error"]}  # fmt: skip
+
+
+def trial(case: Case, folder: Path) -> dict[str, float]:
+    """Predict from one run, make the change, measure."""
+    before = whatif(case.before.make(folder / "before").run, *case.options)
+    after = whatif(case.after.make(folder / "after").run, "--network", "x1")
+    error = before["predicted"] / after["measured"] - 1
+    return {**before, "after": after["measured"], "error": error}
+
+
+def summary(case: Case, rows: Sequence[dict[str, float]]) -> str:
+    """Return the case's row of the table."""
+
+    def median(key: str, size: Callable[[float], float] = float) -> float:
+        return statistics.median(size(row[key]) for row in rows)
+
+    worst = max((row["error"] for row in rows), key=abs)
+    return (
+        f"| {case.name} | `{' '.join(case.options)}` | {len(rows)} | {median('measured'):.1f} | "
+        f"{median('predicted'):.1f} | {median('after'):.1f} | {100 * median('error', abs):.1f} % | "
+        f"{100 * worst:+.1f} % | {100 * median('replay', abs):.2f} % |"
+    )
+
+
+def main() -> None:
+    """Run the cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--only", default="", help="part of a case's name")
+    args = parser.parse_args()
+    table = []
+    for case in (c for c in CASES if args.only in c.name):
+        with tempfile.TemporaryDirectory() as scratch:
+            folders = (Path(scratch) / str(i) for i in range(args.trials))
+            rows = list(map(partial(trial, case), folders))
+        for row in rows:
+            print(case.name, {key: round(value, 4) for key, value in row.items()}, flush=True)
+        table.append(summary(case, rows))
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()
