@@ -249,7 +249,7 @@ def _rank(axes: LogAxes, step: StepRoofline, index: int, speed: float) -> str:
 
 def bars_svg(found: RunRoofline) -> str:
     """Bound against measured time per step, for the operators that lose most."""
-    rows: list[tuple[str, float | None, float, str]] = [
+    rows = [
         (f"{p.name.removeprefix('aten::')} {p.dims}", p.bound_s, p.time_s, p.limit or "")
         for p in found.points
         if p.bound_s is not None

@@ -50,7 +50,10 @@ def measured_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ceilings, En
     flags = ("--width=1024", "--layers=2", "--batch-size=64", "--repeats=4")
     with two_nodes("1gbit", burst="256kb") as nodes:
         found = measure(nodes, folder / "ceilings.json")
-        ended = undisturbed(folder, lambda attempt: run_on_two_nodes(attempt, nodes, *flags))
+        # Bounds hold on a busy machine too: compute is measured in the run itself.
+        ended = undisturbed(
+            folder, lambda attempt: run_on_two_nodes(attempt, nodes, *flags), limit=0.4
+        )
     return found, ended
 
 
