@@ -46,11 +46,13 @@ quick: $(INSTALLED) ## the tests without the real multi-process runs (2 min)
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff, its formatter, mypy --strict, the import contract (1 min)
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	cd examples && ../$(BIN)/mypy --strict --cache-dir=../.mypy_cache/examples .
-	$(BIN)/lint-imports --no-logo
+	@failed=0; \
+	$(BIN)/ruff check || failed=1; \
+	$(BIN)/ruff format --check || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	(cd examples && ../$(BIN)/mypy --strict --cache-dir=../.mypy_cache/examples .) || failed=1; \
+	$(BIN)/lint-imports --no-logo || failed=1; \
+	exit $$failed
 
 .PHONY: format
 format: $(INSTALLED) ## format the code (a second)

@@ -79,7 +79,7 @@ def train(worker: Rank, args: argparse.Namespace) -> None:
     for step in range(start, args.steps):
         images, labels = (part.to(worker.device, non_blocking=True) for part in next(stream))
         loss: Tensor = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if worker.is_first and step % args.log_every == 0:

@@ -113,6 +113,7 @@ def test_whatever_fails_after_the_training_is_a_warning(
     says: str,
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     def fail(_: Path) -> None:
         raise error
 
