@@ -39,8 +39,11 @@ def cpu_step_ms(
     return ready + transfer_ms + optimizer_ms
 
 
-def cpu_run(*, clock_ms: float = 0.0) -> Loaded:
-    """Two ranks: input, forward, a blocking all-reduce on a gloo thread, optimizer; no overlap."""
+def cpu_run(*, clock_ms: float = 0.0, record_ms: float = 0.0) -> Loaded:
+    """Two ranks: input, forward, a blocking all-reduce on a gloo thread, optimizer; no overlap.
+
+    `record_ms`: how long after the training thread has gone on the transfer's record closes.
+    """
     length = cpu_step_ms()
     ranks = []
     for rank in range(2):
@@ -57,7 +60,7 @@ def cpu_run(*, clock_ms: float = 0.0) -> Loaded:
                 gloo(
                     "all_reduce",
                     at_ms=call + CALL_MS,
-                    ms=last + TRANSFER_MS - call - CALL_MS,
+                    ms=last + TRANSFER_MS - call - CALL_MS + record_ms,
                     sequence=k,
                     elements=1_000_000,
                 ),

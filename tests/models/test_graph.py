@@ -117,6 +117,12 @@ def test_a_clock_shift_between_hosts_changes_no_prediction(clock_ms: float) -> N
     assert answer.predicted_ms == pytest.approx(cpu_step_ms(transfer_ms=6))
 
 
+def test_a_record_that_closes_late_hides_no_wait() -> None:
+    graph = graph_of(cpu_run(record_ms=0.6))
+    answer = answered(graph, changes.network(2))
+    assert answer.predicted_ms == pytest.approx(cpu_step_ms(transfer_ms=6), rel=0.01)
+
+
 def test_a_delay_without_a_cause_is_refused_and_named() -> None:
     result = build_graph(*gpu_run(late_ms=5.0))
     assert isinstance(result, Refusal)

@@ -14,7 +14,7 @@ from perfkit.analyzers.whatif_changes import everything, network, no_launch_over
 from perfkit.trace.run import load_rank, open_run
 
 REPLAYED = {  # error of the step in percent, as docs/whatif.md shows it
-    "own/gloo_ddp4": -0.01,
+    "own/gloo_ddp4": -0.02,
     "kineto/nanogpt_h100_8ranks": 0.00,
     "kineto/torchrec_resnet18_2ranks": 0.00,
     "kineto/torchrec_v100_4ranks_opt4": -0.39,
