@@ -147,7 +147,9 @@ def _act_if_main_is_stuck(number: int) -> None:
     if rank is None or rank.ended or rank.window.busy or _where_main_is() != before:
         return
     if number == signal.SIGINT:
-        rank.window.finish()  # KeyboardInterrupt is still to come; it ends the process as ever
+        rank.window.finish(
+            unfinished=True
+        )  # KeyboardInterrupt is still to come; it ends the process as ever
         return
     end(f"signal:{number}", None)
     die_of(number)

@@ -98,7 +98,7 @@ class Rank:
         if self.ended:
             return
         self.ended = True
-        self.window.finish()
+        self.window.finish(unfinished=how.startswith("signal"))
         self.facts.refresh()
         end: dict[str, Any] = {"how": how, "status": status}
         self.stream.record("end", **end, t=time.perf_counter_ns(), u=time.time_ns())

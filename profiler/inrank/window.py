@@ -136,8 +136,11 @@ class Window:
         if open_range is not None and threading.get_ident() == self._owner:
             open_range.__exit__(None, None, None)
 
-    def close(self, last: int) -> None:
-        """Stop the profiler and write the trace of the steps up to `last`."""
+    def close(self, last: int, *, unfinished: bool = False) -> None:
+        """Stop the profiler and write the trace of the steps up to `last`.
+
+        A trace without a complete step is written only if the `unfinished` one is of interest.
+        """
         with self._undisturbed():
             profile, self.profile = self.profile, None
             ranges.state.recording = False
@@ -147,7 +150,12 @@ class Window:
             if threading.get_ident() != self._owner and not self._all_threads:
                 self.rank.warn("trace lost: this torch cannot stop a profiler from another thread")
                 return
-            self._save(profile, max(last, self._first))
+            if last >= self._first or (unfinished and self.rank.step >= self._first):
+                self._save(profile, max(last, self._first))
+            else:
+                profile.stop()
+                asked = f"{self._first}:{self._last}"
+                self.rank.warn(f"window {asked} has no trace: it ended before its first step did")
 
     def _save(self, profile: Any, last: int) -> None:
         begun = time.perf_counter_ns()
@@ -180,9 +188,9 @@ class Window:
             self.rank.warn("window closed early: the program started a profiler of its own")
             self.close(self.rank.step - 1)
 
-    def finish(self) -> None:
-        """The process ends: save what there is."""
-        self.close(self.rank.step - 1)
+    def finish(self, *, unfinished: bool) -> None:
+        """The process ends: save what there is; of a process that hung, the unfinished step too."""
+        self.close(self.rank.step - 1, unfinished=unfinished)
 
 
 def start_quietly(profile: Any) -> None:

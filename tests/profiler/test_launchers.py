@@ -38,19 +38,28 @@ def test_python_m_torch_distributed_run(tmp_path: Path) -> None:
         assert [s["i"] for s in rank.records("step") if s["pr"]] == [1, 2, 3, 4]
 
 
-def test_spawned_from_a_plain_script_with_two_windows_and_one_traced_rank(tmp_path: Path) -> None:
+def test_spawned_from_a_plain_script_whose_profiler_is_in_the_way(tmp_path: Path) -> None:
+    """Of four windows on rank 1 one is undisturbed; the program profiles its steps 3 to 5."""
     done = profile(
         tmp_path / "run",
-        *(sys.executable, str(SCRIPTS / "spawn.py")),
-        windows=[[2, 2], [5, 6]],
+        *(sys.executable, str(SCRIPTS / "spawn.py"), "--profile=3", "--profile-until=5"),
+        windows=[[1, 1], [4, 4], [6, 6], [8, 9]],
         trace_ranks=[1],
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("own events True") == 2
     first, second = ranks(tmp_path / "run")
     assert first.steps == second.steps == list(range(8))
     assert first.traces == []
-    assert second.traces == ["trace-0002-0002.json.gz", "trace-0005-0006.json.gz"]
     assert first.facts["activated_by"] == "init_process_group"
+    assert second.traces == ["trace-0001-0001.json.gz"]
+    assert second.facts["warnings"] == [
+        "window closed early: the program started a profiler of its own",
+        "window 4:4 has no trace: it ended before its first step did",
+        "window 6:6 skipped: the program's own profiler was running",
+        "window 8:9 has no trace: it ended before its first step did",
+    ]
+    assert [s["i"] for s in second.records("step") if s["pr"]] == [0, 1, 2, 3, 4, 5, 7]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

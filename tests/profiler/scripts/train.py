@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--profile", type=int, default=-1, help="step of the program's own profiler"
     )
-    parser.add_argument("--pid-file", default="")
+    parser.add_argument("--profile-until", type=int, default=-1, help="last step of it")
     return parser.parse_args()
 
 
@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step == options.profile:
+        if options.profile >= 0 and step == max(options.profile, options.profile_until):
             own.stop()
             print(rank, "own events", len(own.events()) > 0)
         if rank == 0:
@@ -98,9 +98,6 @@ def evaluate(model: nn.Module, inputs: torch.Tensor) -> None:
 def main() -> None:
     options = arguments()
     dist.init_process_group("gloo")
-    if options.pid_file:
-        with open(f"{options.pid_file}.{dist.get_rank()}", "w") as file:
-            file.write(str(os.getpid()))
     train(options)
     dist.destroy_process_group()
 
