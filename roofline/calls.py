@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from perfkit.roofline.cost import OpCost, Unit
 from perfkit.roofline.dtypes import ElementType, element_type, is_floating
+from perfkit.roofline.modules import module_rows
 from perfkit.roofline.nesting import Nesting, busy_per_group, nest
 from perfkit.roofline.table import cost, known
 from perfkit.trace.kinds import Kind
@@ -60,6 +61,7 @@ class Calls:
     uncosted: tuple[Uncosted, ...]
     compute_ns: int  # time in which at least one of all these was running
     copies: tuple["HostCopies", ...]
+    modules: Mapping[str, tuple[CallGroup, ...]]  # by innermost nn.Module; empty: none recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,7 @@ def _device_calls(
         uncosted=grouping.uncosted(),
         compute_ns=int(compute[0]),
         copies=_copies(events, chosen),
+        modules=grouping.modules(),
     )
 
 
@@ -192,6 +195,7 @@ def _host_calls(trace: RankTrace, steps: frozenset[int], nesting: Nesting, costs
         uncosted=grouping.uncosted(),
         compute_ns=grouping.total_ns,
         copies=(),
+        modules=grouping.modules(),
     )
 
 
@@ -214,6 +218,8 @@ class _Grouping:
         self._costs = costs
         self._nesting = nesting
         self._sums: dict[tuple[str, int, OpCost, bool], list[int]] = {}
+        self._module = module_rows(costs.events, nesting.parent)
+        self._in_module: dict[int, dict[tuple[str, int, OpCost, bool], list[int]]] = {}
         self._left: dict[tuple[str, str, str], list[int]] = {}
         self.total_ns = 0
 
@@ -230,6 +236,10 @@ class _Grouping:
         events, again = self._costs.events, bool(self._nesting.recomputed[row])
         key = (self._costs.name(row), int(events.shape[row]), found, again)
         _add(self._sums.setdefault(key, [0, 0, 0]), 1, launches, time_ns)
+        module = int(self._module[row])
+        if module != NONE:
+            sums = self._in_module.setdefault(int(events.name[module]), {})
+            _add(sums.setdefault(key, [0, 0, 0]), 1, launches, time_ns)
         self.total_ns += time_ns
 
     def leave(self, row: int, where: tuple[str, str], time_ns: int, why: str = "") -> None:
@@ -254,6 +264,16 @@ class _Grouping:
 
     def groups(self) -> tuple[CallGroup, ...]:
         """Groups, most time first."""
+        return self._as_groups(self._sums)
+
+    def modules(self) -> Mapping[str, tuple[CallGroup, ...]]:
+        """The same groups for each module by its recorded name."""
+        names = self._costs.events.names
+        return {names[name]: self._as_groups(sums) for name, sums in self._in_module.items()}
+
+    def _as_groups(
+        self, sums: Mapping[tuple[str, int, OpCost, bool], list[int]]
+    ) -> tuple[CallGroup, ...]:
         shapes = self._costs.events.shapes
         found = [
             CallGroup(
@@ -265,7 +285,7 @@ class _Grouping:
                 launches=launches,
                 time_ns=time_ns,
             )
-            for (name, shape, one, again), (calls, launches, time_ns) in self._sums.items()
+            for (name, shape, one, again), (calls, launches, time_ns) in sums.items()
         ]
         return tuple(sorted(found, key=lambda g: (-g.time_ns, g.name, g.dims)))
 

@@ -63,6 +63,23 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModulePoint:
+    """What ran for one nn.Module per step, forward and backward, submodules left out."""
+
+    name: str  # as recorded: "nn.Module: Conv2d_15"
+    time_s: float
+    flop: float
+    executed_flop: float
+    bytes: float
+    bound_s: float | None  # sum over its operators; None if one of them has none
+
+    @property
+    def attained(self) -> float | None:
+        """Share of its roof."""
+        return None if self.bound_s is None or not self.time_s else self.bound_s / self.time_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Everything that one rank computed per step, placed."""
 
@@ -73,6 +90,7 @@ class Placement:
     compute_s: float  # per step: something was computing
     points: tuple[Point, ...]  # most time above the roof first
     uncosted: tuple[Uncosted, ...]  # totals over the steps
+    modules: tuple[ModulePoint, ...] = ()  # most time first; empty: modules were not recorded
     least_memory_s: float  # per step: bytes at the fastest memory that can hold them
     findings: tuple[str, ...]
 
@@ -115,9 +133,30 @@ def place(trace: RankTrace, roofs: Roofs, steps: Sequence[int] | None = None) ->
         compute_s=found.compute_ns / 1e9 / count,
         points=tuple(points),
         uncosted=found.uncosted,
+        modules=_modules(found.modules, roofs, count, on_cpu=on_cpu),
         least_memory_s=sum(_least_memory_s(group, roofs) for group in found.groups) / count,
         findings=tuple(_excess(point) for point in points if _is_excess(point)),
     )
+
+
+def _modules(
+    groups: Mapping[str, Sequence[CallGroup]], roofs: Roofs, steps: int, *, on_cpu: bool
+) -> tuple[ModulePoint, ...]:
+    found = []
+    for name, calls in groups.items():
+        points = [_point(group, roofs, steps, on_cpu=on_cpu) for group in calls if group.time_ns]
+        bounds = [point.bound_s for point in points if point.bound_s is not None]
+        found.append(
+            ModulePoint(
+                name=name,
+                time_s=sum(point.time_s for point in points),
+                flop=sum(point.flop for point in points),
+                executed_flop=sum(point.executed_flop for point in points),
+                bytes=sum(point.bytes for point in points),
+                bound_s=sum(bounds) if len(bounds) == len(points) else None,
+            )
+        )
+    return tuple(sorted(found, key=lambda module: (-module.time_s, module.name)))
 
 
 def _device_name(trace: RankTrace) -> str:

@@ -88,6 +88,19 @@ class StepRoofline:
     measured: Pair  # compute as measured: what this program's computing allows
     network: tuple[NetworkPoint, ...]
 
+    @property
+    def intensity(self) -> float | None:
+        """Executed FLOP per compulsory byte of memory."""
+        return self.executed_flop / self.bytes if self.bytes and self.executed_flop else None
+
+    @property
+    def limit(self) -> str | None:
+        """Which ceiling sets T_lo: compute, memory, or a level of the network; None: none known."""
+        times = {"compute": self.flop_s or 0.0, "memory": self.memory_s}
+        times |= {level.name: level.least_s or 0.0 for level in self.levels}
+        longest = max(times, key=lambda name: times[name])
+        return longest if times[longest] else None
+
 
 def step_roofline(
     trace: RankTrace, placement: Placement, roofs: Roofs, node_of: Mapping[int, str]

@@ -8,7 +8,7 @@ from perfkit.roofline.ceilings import Roofs
 from perfkit.roofline.configuration import Configuration, NetworkRidge, network_ridges
 from perfkit.roofline.mfu import Convention
 from perfkit.roofline.model import harmonic_peak
-from perfkit.roofline.place import Placement, Point
+from perfkit.roofline.place import ModulePoint, Placement, Point
 from perfkit.roofline.step import StepRoofline
 
 SCHEMA_VERSION = 1
@@ -60,6 +60,7 @@ class RunRoofline:
     ceilings: tuple[UsedCeiling, ...]
     points: tuple[Point, ...]  # most time above the roof first
     uncosted: tuple[Uncosted, ...]  # totals over steps and ranks
+    modules: tuple[ModulePoint, ...] = ()  # per step, mean over ranks; empty: not recorded
     costed_share: float | None
     ranks: tuple[StepRoofline, ...]
     utilization: tuple[Utilization, ...]
@@ -97,6 +98,7 @@ def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
         ceilings=used,
         points=merge_points([placement.points for placement in run.placements]),
         uncosted=_merge_uncosted(run.placements),
+        modules=_merge_modules(run.placements),
         costed_share=_costed_share(run.placements),
         ranks=tuple(run.steps),
         utilization=utilization,
@@ -151,6 +153,28 @@ def _merge_uncosted(placements: Iterable[Placement]) -> tuple[Uncosted, ...]:
         for (name, kind, why), (calls, time_ns) in sums.items()
     ]
     return tuple(sorted(merged, key=lambda entry: (-entry.time_ns, entry.name)))
+
+
+def _merge_modules(placements: Sequence[Placement]) -> tuple[ModulePoint, ...]:
+    groups: dict[str, list[ModulePoint]] = {}
+    for placement in placements:
+        for module in placement.modules:
+            groups.setdefault(module.name, []).append(module)
+    ranks = len(placements)
+    merged = []
+    for name, rows in groups.items():
+        bounds = [row.bound_s for row in rows if row.bound_s is not None]
+        merged.append(
+            ModulePoint(
+                name=name,
+                time_s=sum(row.time_s for row in rows) / ranks,
+                flop=sum(row.flop for row in rows) / ranks,
+                executed_flop=sum(row.executed_flop for row in rows) / ranks,
+                bytes=sum(row.bytes for row in rows) / ranks,
+                bound_s=sum(bounds) / ranks if len(bounds) == len(rows) else None,
+            )
+        )
+    return tuple(sorted(merged, key=lambda module: (-module.time_s, module.name)))
 
 
 def _costed_share(placements: Sequence[Placement]) -> float | None:

@@ -72,6 +72,7 @@ def run(found: RunRoofline, *, width: int) -> str:
             "Time above the roof, per step (mean over ranks)", _table(_points(found.points, width))
         ),
         _section("No cost known", _table(_uncosted(found))),
+        _section("Modules, per step", _table(_modules(found))),
         _section("The step against its bounds", _steps(found.ranks)),
         _section("Network", _network(found)),
         _section("Utilization", _table(_utilization(found))),
@@ -131,10 +132,17 @@ def _uncosted(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
         yield units.percent(entry.time_ns / all_ns * (1 - share)), entry.name[:60], entry.why
 
 
+def _modules(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
+    for module in found.modules[:UNCOSTED]:
+        name = module.name.removeprefix("nn.Module: ")
+        yield units.seconds(module.time_s), f"{units.percent(module.attained)} of its roof", name
+
+
 def _steps(ranks: Sequence[StepRoofline]) -> list[str]:
     lines = []
     for step in ranks[:8]:
-        lines.append(f"  rank {step.rank}: measured {units.seconds(step.step_s)} a step")
+        bound = f", bound by {step.limit}" if step.limit else ""
+        lines.append(f"  rank {step.rank}: measured {units.seconds(step.step_s)} a step{bound}")
         lines += [_pair(pair) for pair in (step.ceilings, step.measured) if pair.lowest_s]
     if len(ranks) > 8:
         lines.append(f"  and {len(ranks) - 8} more ranks")

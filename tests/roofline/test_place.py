@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfkit.roofline.place import Placement, place
+from perfkit.trace.kinds import Kind
 from perfkit.trace.model import OpShape, RankTrace
-from tests.builders import AUTOGRAD, Item, kernel, op, rank_trace, step
+from tests.builders import AUTOGRAD, Item, host, kernel, op, rank_trace, step
 from tests.roofline.machines import ceilings, roofs
 from tests.roofline.shapes import shape
 
@@ -170,6 +171,33 @@ def test_steps_that_are_cut_or_evaluate_are_left_out() -> None:
     placement = place(trace, roofs())
     assert placement.steps == (4,)
     assert placement.points[0].calls == 1
+
+
+def test_a_module_gets_its_forward_and_its_backward() -> None:
+    """The innermost module counts; the backward finds it by the forward's sequence number."""
+    node = "autograd::engine::evaluate_function: MmBackward0"
+    trace = cpu(
+        host(Kind.MODULE, "nn.Module: Net_0", at_ms=0, ms=20),
+        host(Kind.MODULE, "nn.Module: Linear_0", at_ms=1, ms=5),
+        mm(2, 4),
+        copy(10, 0.1),
+        replace(op(node, at_ms=30, ms=12), thread=AUTOGRAD),
+        replace(mm(31, 8), thread=AUTOGRAD),
+        mm(50, 2),
+    )
+    events = trace.events
+    names = [events.names[index] for index in events.name]
+    forward = names.index("aten::mm")
+    sequence = np.array(
+        [7 if row in (forward, names.index(node)) else -1 for row in range(len(events))]
+    )
+    events = replace(events, sequence=sequence, backward=events.thread == AUTOGRAD)
+    linear, net = place(replace(trace, events=events), roofs()).modules
+    assert (linear.name, net.name) == ("nn.Module: Linear_0", "nn.Module: Net_0")
+    assert linear.time_s == pytest.approx(12e-3)
+    assert linear.flop == 4e9
+    assert linear.attained == pytest.approx(4 / 12)
+    assert net.time_s == pytest.approx(0.1e-3)
 
 
 def gpu(*kernels: Item) -> RankTrace:

@@ -52,6 +52,9 @@ def test_a_step_between_two_nodes() -> None:
     assert level.bus_bytes == pytest.approx(10e6)  # 2 (n-1)/n S with n = 2
     assert level.least_s == pytest.approx(10e-3)
     assert level.intensity == pytest.approx(2e9 / 10e6)
+    assert found.intensity == pytest.approx(2e9 / 12e6)
+    assert found.limit == "inter-node"
+    assert of(ddp(), ceilings(), {}).limit == "compute"
     (point,) = found.network
     assert point.busbw_bytes_per_s == pytest.approx(10e6 / 20e-3)
     assert point.attained == pytest.approx(0.5)
