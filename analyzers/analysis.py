@@ -13,16 +13,17 @@ import msgspec
 import numpy as np
 
 from perfkit.analyzers.budget import make_budget
+from perfkit.analyzers.clock_check import clock_rows
 from perfkit.analyzers.collectives import collective_rows
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.findings import find
+from perfkit.analyzers.groups import group_rows, size_rows
 from perfkit.analyzers.join import Joined, blame_rows, join_ranks
 from perfkit.analyzers.operators import merge_operators
 from perfkit.analyzers.quality import assess
 from perfkit.analyzers.result import (
     SCHEMA_VERSION,
     Analysis,
-    Clock,
     OperatorRow,
     Quality,
     Timeline,
@@ -31,6 +32,7 @@ from perfkit.analyzers.result import (
 from perfkit.analyzers.run_facts import describe_run, describe_world
 from perfkit.analyzers.sentence import verdict_sentence
 from perfkit.analyzers.steps import WholeRun, view_run
+from perfkit.analyzers.skew import unsure_ranks
 from perfkit.analyzers.stragglers import find_stragglers, usually_late
 from perfkit.analyzers.survey import RankSurvey, Surroundings, survey_rank
 from perfkit.analyzers.timeline import choose_step, draw_timeline
@@ -100,10 +102,7 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         throughput=evidence.whole.throughput,
         budget=evidence.budget,
         verdict=_verdict(decision, evidence),
-        clock=tuple(
-            Clock(domain=c.domain, offset_us=_us(c.offset_ns), residual_us=_us(c.residual_ns))
-            for c in joined.clocks
-        ),
+        clock=clock_rows(joined.clocks, joined.clock_checks),
         collectives=evidence.collectives,
         stragglers=evidence.stragglers,
         findings=find(evidence),
@@ -111,6 +110,8 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         timeline=_timeline(surveys, joined),
         run=describe_run(run, surveys),
         roofline=roofline,
+        groups=group_rows(evidence.collectives),
+        message_sizes=size_rows(evidence.collectives),
         memory=tuple(s.memory for s in surveys.values() if s.memory is not None),
     )
 
@@ -227,6 +228,10 @@ def _gather(
     shares = joined.charged_ns.sum(axis=0) / total if total else np.zeros(len(TimeClass))
     shares = shift_shares(shares, _whole_run_shift(joined, whole))
     window_ns = {rank: table.sum(axis=1) for rank, table in joined.tables.items()}
+    late = find_stragglers(joined.tables, window_ns, joined.charges)
+    usual = usually_late(joined.charges)
+    suspects = {s.rank for s in late} | ({usual} if usual is not None else set())
+    unsure = unsure_ranks(suspects, joined)
     return Evidence(
         run=run,
         surveys=surveys,
@@ -235,10 +240,12 @@ def _gather(
         budget=make_budget(joined.tables, joined.steps, joined.unrecorded),
         shares={c: float(shares[c]) for c in TimeClass},
         blame=blame_rows(joined.charges),
-        stragglers=find_stragglers(joined.tables, window_ns, joined.charges),
-        late_rank=usually_late(joined.charges),
+        stragglers=tuple(s for s in late if s.rank not in unsure),
+        late_rank=None if usual in unsure else usual,
+        unsure_late=tuple(sorted(unsure)),
         collectives=collective_rows(joined.views, joined.instances, joined.times),
         clocks=joined.clocks,
+        clock_checks=joined.clock_checks,
         matched=joined.matched,
     )
 
@@ -297,8 +304,5 @@ def _timeline(surveys: Mapping[int, RankSurvey], joined: Joined) -> Timeline | N
     if step is None:
         return None
     marks = {rank: dict(survey.marks) for rank, survey in surveys.items()}
-    return draw_timeline(step, joined.views, marks, joined.offsets_ns)
+    return draw_timeline(step, joined.views, marks, joined.rank_clocks)
 
-
-def _us(ns: int | None) -> float | None:
-    return None if ns is None else ns / 1e3

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import CannotTell
 from perfkit.trace.kinds import TimeClass
+from perfkit.units import nanoseconds
 
 _NO_RECORDER = {
     TimeClass.INPUT_WAIT: (
@@ -41,6 +42,7 @@ def cannot_tell(evidence: Evidence) -> Iterator[CannotTell]:
         return
     yield from _unrecorded(evidence)
     yield from _other_ranks(evidence)
+    yield from _late_ranks(evidence)
     yield from _host_only(evidence)
 
 
@@ -63,6 +65,17 @@ def _other_ranks(evidence: Evidence) -> Iterator[CannotTell]:
             claim=f"wait against transfer of {evidence.matched.unmatched} collective calls",
             why="they could not be matched across ranks",
             remedy="capture with `perfkit profile`, which records sequence numbers",
+        )
+
+
+def _late_ranks(evidence: Evidence) -> Iterator[CannotTell]:
+    if evidence.unsure_late:
+        residual = max(c.residual_ns or 0 for c in evidence.clocks)
+        yield CannotTell(
+            claim="which rank is late",
+            why="ranks differ by no more than the ends of their collectives do "
+            f"({nanoseconds(residual)})",
+            remedy="profile more steps on a quieter machine: perfkit profile --window 5:34 -- CMD",
         )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.calls import POINT_TO_POINT, SYMMETRIC, Calls
+from perfkit.analyzers.clocks import DomainClock
 from perfkit.analyzers.matching import Instance
 from perfkit.trace.intervals import Intervals, disjoint, union
 from perfkit.trace.model import I64, NONE, Bool
@@ -45,12 +46,14 @@ class RankSplit:
 
 
 def split_instances(
-    calls: Mapping[int, Calls], instances: Sequence[Instance], offsets_ns: Mapping[int, int | None]
+    calls: Mapping[int, Calls],
+    instances: Sequence[Instance],
+    clocks: Mapping[int, DomainClock | None],
 ) -> tuple[InstanceTimes, dict[int, RankSplit]]:
     """Split all matched collectives.
 
-    `offsets_ns` is what to add to each rank's clock to reach the common one, None where unknown; it
-    serves asymmetric operations only.
+    `clocks` are those of the ranks, None where unknown or not to be trusted; they serve asymmetric
+    operations only.
     """
     n = len(instances)
     transfer = np.zeros(n, dtype=np.int64)
@@ -59,7 +62,7 @@ def split_instances(
     instance_of = {r: np.full(len(t), NONE, dtype=np.int64) for r, t in calls.items()}
     wait_end = {rank: table.end_ns.copy() for rank, table in calls.items()}
     for number, instance in enumerate(instances):
-        waits = _waits(calls, instance, offsets_ns)
+        waits = _waits(calls, instance, clocks)
         if waits is None:
             continue
         known[number] = True
@@ -81,7 +84,7 @@ def split_instances(
 
 
 def _waits(
-    calls: Mapping[int, Calls], instance: Instance, offsets_ns: Mapping[int, int | None]
+    calls: Mapping[int, Calls], instance: Instance, clocks: Mapping[int, DomainClock | None]
 ) -> list[int] | None:
     stays = [int(calls[rank].duration_ns[row]) for rank, row in instance.members]
     by_stay = [stay - min(stays) for stay in stays]
@@ -89,10 +92,11 @@ def _waits(
         return by_stay
     arrivals = []
     for rank, row in instance.members:
-        offset = offsets_ns.get(rank)
+        clock, start = clocks.get(rank), int(calls[rank].start_ns[row])
+        offset = clock.offset_at(start) if clock is not None else None
         if offset is None:
             return None
-        arrivals.append(int(calls[rank].start_ns[row]) + offset)
+        arrivals.append(start + offset)
     return [min(w, max(arrivals) - a) for w, a in zip(by_stay, arrivals, strict=True)]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from perfkit.analyzers.clock_check import ClockCheck
 from perfkit.analyzers.clocks import DomainClock
 from perfkit.analyzers.result import Blame, Budget, CollectiveRow, Straggler
 from perfkit.analyzers.steps import WholeRun
@@ -33,8 +34,10 @@ class Evidence:
     blame: tuple[Blame, ...]
     stragglers: tuple[Straggler, ...]
     late_rank: int | None  # the rank that is last too often for chance
+    unsure_late: tuple[int, ...]  # ranks that seem late by less than ends of collectives agree
     collectives: tuple[CollectiveRow, ...]
     clocks: tuple[DomainClock, ...]
+    clock_checks: tuple[ClockCheck, ...]
     matched: MatchCounts
 
     @property

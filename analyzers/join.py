@@ -7,7 +7,8 @@ import numpy as np
 
 from perfkit.analyzers.attribution import N_CLASSES, class_table, split_communication
 from perfkit.analyzers.blame import F64, Charges, RankView, charge_waits
-from perfkit.analyzers.clocks import DomainClock, align_clocks, rank_offsets
+from perfkit.analyzers.clock_check import ClockCheck, check_clocks
+from perfkit.analyzers.clocks import DomainClock, align_clocks
 from perfkit.analyzers.collective_split import (
     InstanceTimes,
     RankSplit,
@@ -36,7 +37,8 @@ class Joined:
     instances: tuple[Instance, ...]
     times: InstanceTimes
     clocks: tuple[DomainClock, ...]
-    offsets_ns: Mapping[int, int | None]
+    clock_checks: tuple[ClockCheck, ...]
+    rank_clocks: Mapping[int, DomainClock | None]  # None: unknown, or not to be trusted
     charges: Charges
     matched: MatchCounts
 
@@ -63,8 +65,9 @@ def join_ranks(surveys: Mapping[int, RankSurvey], world_size: int) -> Joined:
     domains = {rank: survey.clock_domain for rank, survey in surveys.items()}
     instances = match_calls(calls, world_size)
     clocks = align_clocks(calls, domains, instances)
-    offsets = rank_offsets(clocks, domains)
-    times, splits = split_instances(calls, instances, offsets)
+    checks = check_clocks(calls, domains, instances, clocks)
+    rank_clocks = _trusted(clocks, checks, domains)
+    times, splits = split_instances(calls, instances, rank_clocks)
     views = {rank: _view(surveys[rank], splits[rank], steps) for rank in surveys}
     tables = {rank: class_table(view.parts, view.windows) for rank, view in views.items()}
     return Joined(
@@ -75,10 +78,19 @@ def join_ranks(surveys: Mapping[int, RankSurvey], world_size: int) -> Joined:
         instances=instances,
         times=times,
         clocks=clocks,
-        offsets_ns=offsets,
+        clock_checks=checks,
+        rank_clocks=rank_clocks,
         charges=charge_waits(views, instances, times),
         matched=_count_matches(views, instances),
     )
+
+
+def _trusted(
+    clocks: Sequence[DomainClock], checks: Sequence[ClockCheck], domains: Mapping[int, str]
+) -> dict[int, DomainClock | None]:
+    suspect = {check.domain for check in checks if check.suspect}
+    by_domain = {clock.domain: clock for clock in clocks if clock.domain not in suspect}
+    return {rank: by_domain.get(domain) for rank, domain in domains.items()}
 
 
 def common_steps(surveys: Sequence[RankSurvey]) -> I64:

@@ -149,6 +149,27 @@ def _of_matching(evidence: Evidence) -> Iterator[QualityIssue]:
             message=f"{matched.unmatched} of {calls} collective calls could not be matched across "
             "ranks: their wait cannot be told from their transfer",
         )
+    yield from _of_clocks(evidence)
+
+
+def _of_clocks(evidence: Evidence) -> Iterator[QualityIssue]:
+    for check in evidence.clock_checks:
+        if check.suspect:
+            yield QualityIssue(
+                code="CLOCK_SUSPECT",
+                severity="warning",
+                message=f"the clock of {check.domain} cannot be aligned: {check.why}; waits in "
+                "broadcasts and other one-sided operations with it stay unknown, and the timeline "
+                "is not aligned (all-reduces and their blame need no clocks)",
+            )
+    if evidence.unsure_late:
+        yield QualityIssue(
+            code="STRAGGLER_WITHHELD",
+            severity="info",
+            message="a rank seems late, but by less than the ends of collectives agree: nobody is "
+            "named",
+            ranks=evidence.unsure_late,
+        )
     for clock in evidence.clocks:
         if clock.offset_ns is None:
             yield QualityIssue(

@@ -175,11 +175,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
-    """Offset added to a clock domain to reach the reference, and how far ends still differ."""
+    """Offset added to a clock domain to reach the reference, and how far ends still differ.
+
+    drift_ppm: how much faster the reference runs, in parts per million; None where the capture
+    spans less than a minute. suspect: the offset contradicts what needs no clock.
+    """
 
     domain: str
     offset_us: float | None
     residual_us: float | None
+    drift_ppm: float | None = None
+    suspect: bool = False
 
 
 class CollectiveRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +204,29 @@ class CollectiveRow(msgspec.Struct, frozen=True, kw_only=True):
     busbw_gbyte_per_s: float | None
     last_arriver: dict[str, int]
     matched_by: str  # sequence, order, unmatched
+
+
+class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One process group's communication per step and rank; None where a part is not known."""
+
+    group: str
+    ranks: int
+    operations: tuple[str, ...]
+    count: float  # calls
+    bytes: float | None  # S of nccl-tests
+    transfer_ms: float | None
+    wait_ms: float | None
+    exposed_ms: float
+
+
+class SizeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls per step and rank whose message has low_bytes <= bytes < high_bytes."""
+
+    low_bytes: int
+    high_bytes: int
+    count: float
+    bytes: float
+    transfer_ms: float | None
 
 
 class Straggler(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,4 +354,6 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     timeline: Timeline | None
     run: RunFacts
     roofline: RunRoofline | None = None  # None: no rank has a trace
+    groups: tuple[GroupRow, ...] = ()  # most exposed first
+    message_sizes: tuple[SizeRow, ...] = ()
     memory: tuple[RankMemory, ...] = ()  # ranks whose trace holds the allocator's records

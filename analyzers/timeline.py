@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.blame import RankView
+from perfkit.analyzers.clocks import DomainClock
 from perfkit.analyzers.result import Timeline, TimelineLane, TimelineSpan
 from perfkit.analyzers.windows import Windows
 from perfkit.trace.kinds import Kind, TimeClass
@@ -92,20 +93,23 @@ def draw_timeline(
     step: int,
     views: Mapping[int, RankView],
     marks: Mapping[int, dict[int, LaneMarks]],
-    offsets_ns: Mapping[int, int | None],
+    clocks: Mapping[int, DomainClock | None],
 ) -> Timeline:
     """Put one step of all ranks on the common clock."""
-    aligned = all(offsets_ns.get(rank) is not None for rank in views)
-    spans = {}
+    spans, shifts = {}, {}
     for rank, view in views.items():
-        row = int(np.searchsorted(view.windows.step, step))
-        shift = offsets_ns.get(rank) or 0
         own = view.windows
-        spans[rank] = (int(own.start_ns[row]) + shift, int(own.end_ns[row]) + shift)
+        row = int(np.searchsorted(own.step, step))
+        begin, end = int(own.start_ns[row]), int(own.end_ns[row])
+        clock = clocks.get(rank)
+        shifts[rank] = clock.offset_at(begin) if clock is not None else None
+        shift = shifts[rank] or 0
+        spans[rank] = (begin + shift, end + shift)
+    aligned = all(shift is not None for shift in shifts.values())
     origin = min(begin for begin, _ in spans.values())
     lanes = []
     for rank, view in views.items():
-        shift = (offsets_ns.get(rank) or 0) - origin
+        shift = (shifts[rank] or 0) - origin
         drawn = {
             lane: _spans(found, time_class, shift)
             for lane, (time_class, found) in marks[rank].get(step, {}).items()

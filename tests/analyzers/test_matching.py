@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from perfkit.analyzers.calls import Calls, collect_calls
-from perfkit.analyzers.clocks import HOST_RESIDUAL_NS, align_clocks
+from perfkit.analyzers.clocks import HOST_RESIDUAL_NS, DomainClock, align_clocks
 from perfkit.analyzers.collective_split import InstanceTimes, RankSplit, split_instances
 from perfkit.analyzers.matching import Instance, match_calls
 from tests.builders import MS, Item, StepItem, gloo, nccl, rank_trace, step
@@ -28,6 +28,10 @@ def calls_of(
         )
         found[rank] = collect_calls(trace)
     return found
+
+
+def clock(offset_ns: int | None) -> DomainClock:
+    return DomainClock(domain="a", offset_ns=offset_ns, residual_ns=0)
 
 
 def members(instances: tuple[Instance, ...]) -> list[tuple[tuple[int, int], ...]]:
@@ -129,7 +133,7 @@ def test_point_to_point_pairs_sender_and_receiver() -> None:
     calls = calls_of(first, second)
     found = match_calls(calls, 2)
     assert members(found) == [((0, 0), (1, 0)), ((0, 1), (1, 1))]
-    times, splits = split_instances(calls, found, {0: 0, 1: 0})
+    times, splits = split_instances(calls, found, {0: clock(0), 1: clock(0)})
     assert times.transfer_ns.tolist() == [2 * MS, 5 * MS]
     assert splits[1].bubble.all(), "waiting for a peer stage is a bubble"
 
@@ -138,7 +142,8 @@ def split(
     *ranks: list[Item], offsets: dict[int, int | None]
 ) -> tuple[dict[int, Calls], InstanceTimes, dict[int, RankSplit]]:
     calls = calls_of(*ranks)
-    times, splits = split_instances(calls, match_calls(calls, len(ranks)), offsets)
+    clocks = {rank: clock(offset) for rank, offset in offsets.items()}
+    times, splits = split_instances(calls, match_calls(calls, len(ranks)), clocks)
     return calls, times, splits
 
 

@@ -1,0 +1,60 @@
+"""Communication of a step by process group and by message size, summed from the kinds of calls."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from perfkit.analyzers.result import CollectiveRow, GroupRow, SizeRow
+
+
+def group_rows(rows: Iterable[CollectiveRow]) -> tuple[GroupRow, ...]:
+    """Sum each group's calls of a step, most exposed group first.
+
+    A sum is None where one of its parts is not known.
+    """
+    groups: dict[str, list[CollectiveRow]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    found = [
+        GroupRow(
+            group=group,
+            ranks=max(row.ranks for row in own),
+            operations=tuple(sorted({row.name for row in own})),
+            count=sum(row.count for row in own),
+            bytes=_sum([_times(row.bytes, row.count) for row in own]),
+            transfer_ms=_sum([_times(row.transfer_ms, row.count) for row in own]),
+            wait_ms=_sum([_times(row.wait_ms, row.count) for row in own]),
+            exposed_ms=sum(row.exposed_ms * row.count for row in own),
+        )
+        for group, own in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda g: (-g.exposed_ms, g.group)))
+
+
+def size_rows(rows: Iterable[CollectiveRow]) -> tuple[SizeRow, ...]:
+    """Count the calls of a step by message size, in bins of a factor of four, smallest first.
+
+    Calls of unknown size are left out.
+    """
+    bins: dict[int, list[CollectiveRow]] = {}
+    for row in rows:
+        if row.bytes is not None and row.bytes > 0:
+            bins.setdefault(int(math.log2(row.bytes)) // 2, []).append(row)
+    return tuple(
+        SizeRow(
+            low_bytes=4**power,
+            high_bytes=4 ** (power + 1),
+            count=sum(row.count for row in own),
+            bytes=sum((row.bytes or 0) * row.count for row in own),
+            transfer_ms=_sum([_times(row.transfer_ms, row.count) for row in own]),
+        )
+        for power, own in sorted(bins.items())
+    )
+
+
+def _times(value: float | None, count: float) -> float | None:
+    return None if value is None else value * count
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
