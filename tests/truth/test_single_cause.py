@@ -85,10 +85,11 @@ def test_slow_reading_in_loader_workers_shows_what_they_cannot_hide(tmp_path: Pa
     )
     analysis = ended.analyze()
     assert analysis.verdict.label == "io", analysis.verdict.sentence
+    own = [ended.mean_ms(lambda t: t.input_ms, rank, DEFAULT_WINDOW) for rank in (0, 1)]
+    # one rank may wait less at its loader and more for the other rank: their phases differ
+    assert max(own) == pytest.approx(40, abs=8)
     for rank in (0, 1):
-        own = ended.mean_ms(lambda t: t.input_ms, rank, DEFAULT_WINDOW)
-        assert own == pytest.approx(40, abs=8)
-        assert budget_ms(analysis, rank, "input_wait") == pytest.approx(own, rel=0.1)
+        assert budget_ms(analysis, rank, "input_wait") == pytest.approx(own[rank], abs=1)
 
 
 @pytest.fixture(scope="module")
