@@ -14,9 +14,6 @@ OPTIONS = {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
     },
     "analyze": {"--out", "--json"},
-    "compare": {
-        *("--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"),
-    },
     "report": {"--out"},
     "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
