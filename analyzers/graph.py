@@ -34,6 +34,7 @@ TOLERANCE = 0.02
 MOST_UNEXPLAINED = 0.05
 """Share of the time that any one stream may be late without a recorded cause: the host's own time
 replays exactly whatever it hides, so that such a capture would look perfect and be wrong."""
+LEAST_STEPS = 2
 MOST_STEPS = 6
 MOST_TASKS = 4_000_000
 KINDS = (*(c.key for c in TimeClass), PYTHON)
@@ -78,9 +79,11 @@ def build_graph(run: Run, load: Load) -> StepGraph | Refusal:
     if not records:
         return Refusal(reason="the run holds no trace", remedy="profile it with a window")
     steps = _common_steps([_usable_steps(load(r), r.lines) for r in records])
-    if not steps:
+    if len(steps) < LEAST_STEPS:
+        known = f"step {steps[0]} alone" if steps else "no step"
         return Refusal(
-            reason="no step was captured whole on all ranks",
+            reason=f"{known} was captured whole on all ranks: without a second one the start and "
+            "the end of the capture would count as part of it",
             remedy="profile a window of at least two steps: --window A:B",
         )
     pieces, calls, domains = [], {}, {}
@@ -174,7 +177,8 @@ def assemble(parts: _Parts) -> StepGraph | Refusal:
         unexplained=_largest(pieces),
     )
     whole = float(replayed.max() / measured.max() - 1)
-    late = max((u.total_ns for _, u in result.unexplained), default=0) / measured.max()
+    worst_ns = max((u.total_ns for _, u in result.unexplained), default=0)
+    late = worst_ns / (result.step_ns * len(result.steps))
     if max(abs(result.replay_error), abs(whole)) > TOLERANCE or late > MOST_UNEXPLAINED:
         return Refusal(
             reason=_gap(result, whole), remedy="predictions from this capture would be wrong"
@@ -190,8 +194,8 @@ def _step_ends(step: I64, end_ns: F64, steps: int) -> F64:
 
 
 def _period(ends: F64) -> float:
-    """Return the mean distance of consecutive ends; of a single step, its end."""
-    return float((ends[-1] - ends[0]) / (len(ends) - 1)) if len(ends) > 1 else float(ends[0])
+    """Return the mean distance of consecutive ends."""
+    return float((ends[-1] - ends[0]) / (len(ends) - 1))
 
 
 class _Collectives:
@@ -215,7 +219,7 @@ class _Collectives:
         step = np.concatenate([p.step for p in parts.pieces])
         communicates = self.kind == int(TimeClass.COMM_UNMATCHED)
         # What ran before the first counted step's end hardly moves the period of the others.
-        counted = step >= min(1, len(parts.pieces[0].steps) - 1)
+        counted = step >= 1
         self.unmatched = int(np.count_nonzero(communicates & counted))
 
     def _join(self, parts: _Parts, instance: Instance, tasks: list[int]) -> None:

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from perfkit.analyzers.graph import StepGraph
 from perfkit.analyzers.graph_pieces import PYTHON
 from perfkit.analyzers.refusal import Refusal
-from perfkit.analyzers.replay import I64, NONE, Plan, TaskGraph
+from perfkit.analyzers.replay import I64, Plan, TaskGraph
 from perfkit.analyzers.replay_edit import of_kinds, scaled
 from perfkit.analyzers.whatif import Change, Setting, with_durations
+from perfkit.analyzers.whatif_buckets import larger_buckets
+from perfkit.analyzers.whatif_transfers import start_up_ns, transfer_tasks
 from perfkit.roofline.collective_cost import bus_factor, ring_steps
 from perfkit.trace.kinds import TimeClass
 
@@ -24,11 +25,11 @@ def network(factor: float) -> Change:
     """A network with `factor` times the bandwidth and the same latency."""
 
     def edit(setting: Setting) -> Setting | Refusal:
-        tasks = _transfers(setting)
+        tasks = transfer_tasks(setting)
         if isinstance(tasks, Refusal):
             return tasks
         duration = setting.work.duration_ns[tasks]
-        start = np.minimum(_start_up_ns(setting, tasks), duration)
+        start = np.minimum(start_up_ns(setting, tasks), duration)
         return with_durations(setting, tasks, start + (duration - start) / factor)
 
     return Change(
@@ -60,7 +61,7 @@ def more_ranks(ranks: int) -> Change:
     """The same work on each of `ranks` ranks (weak scaling): transfers by the ring's cost."""
 
     def edit(setting: Setting) -> Setting | Refusal:
-        tasks = _transfers(setting)
+        tasks = transfer_tasks(setting)
         if isinstance(tasks, Refusal):
             return tasks
         factor = np.ones(len(tasks))
@@ -86,7 +87,7 @@ def perfect_overlap() -> Change:
     """Nobody waits for a transfer as long as the network keeps up."""
 
     def edit(setting: Setting) -> Setting | Refusal:
-        tasks = _transfers(setting)
+        tasks = transfer_tasks(setting)
         if isinstance(tasks, Refusal):
             return tasks
         return replace(with_durations(setting, tasks, 0.0), hidden_comm=True)
@@ -106,7 +107,7 @@ def no_stragglers() -> Change:
     def edit(setting: Setting) -> Setting | Refusal:
         if len(setting.graph.ranks) < 2:
             return Refusal(reason="one rank has nobody to wait for")
-        tasks = _transfers(setting)
+        tasks = transfer_tasks(setting)
         if isinstance(tasks, Refusal):
             return tasks
         return _median_transfers(_mean_work(setting), tasks)
@@ -213,28 +214,6 @@ def half_precision(*, optimistic: bool = False) -> Change:
     )
 
 
-def larger_buckets(bucket_mb: float) -> Change:
-    """Consecutive all-reduces of a step merged until a bucket holds `bucket_mb` MiB."""
-
-    def edit(setting: Setting) -> Setting | Refusal:
-        found = _transfers(setting)
-        if isinstance(found, Refusal):
-            return found
-        return _merged(setting, int(bucket_mb * 1024 * 1024))
-
-    notes = (
-        "a merged bucket starts when its last gradient is ready and pays the latency once",
-        "only merging can be predicted: when parts of a bucket were ready is not recorded",
-    )
-    return Change(
-        name=f"buckets of {bucket_mb:g} MiB",
-        option=f"--bucket-mb {bucket_mb:g}",
-        assumptions=notes,
-        apply=edit,
-        recipe="ddp-buckets",
-    )
-
-
 _HIDDEN = ("waits for a transfer that never made anybody wait in this capture are unknown",)
 
 
@@ -250,34 +229,6 @@ def _removed(name: str, kind: TimeClass, note: str, recipe: str) -> Change:
 
 def _scale(setting: Setting, kinds: tuple[str, ...], factor: float) -> Setting:
     return replace(setting, work=scaled(setting.plan.graph, setting.work, kinds, factor))
-
-
-def _transfers(setting: Setting) -> I64 | Refusal:
-    """Return the tasks of matched collectives; refused where waits cannot be told from transfer."""
-    graph = setting.plan.graph
-    if setting.graph.unmatched:
-        return Refusal(
-            reason=f"{setting.graph.unmatched} transfers could not be matched across ranks, so "
-            "their time may be waiting",
-            remedy="capture all ranks, with the flight recorder on",
-        )
-    tasks = np.flatnonzero(graph.collective >= 0)
-    if not len(tasks):
-        return Refusal(reason="the captured steps hold no communication between ranks")
-    return tasks
-
-
-def _start_up_ns(setting: Setting, tasks: I64) -> np.ndarray:
-    alpha_s = (setting.network.alpha_s or 0.0) if setting.network else 0.0
-    moves = [setting.graph.transfers[c] for c in setting.plan.graph.collective[tasks].tolist()]
-    return np.array([1e9 * alpha_s * _steps(m.op, m.ranks) for m in moves])
-
-
-def _steps(op: str, ranks: int) -> int:
-    try:
-        return ring_steps(op, ranks)
-    except ValueError:  # an operation without a ring model, such as a barrier
-        return 1
 
 
 def _ring_ratio(setting: Setting, op: str, size: int, now: int, then: int) -> float:
@@ -318,50 +269,6 @@ def _median_transfers(setting: Setting, tasks: I64) -> Setting:
     for same in kinds.values():
         duration[same] = np.median(duration[same])
     return replace(setting, work=replace(setting.work, duration_ns=duration))
-
-
-def _merged(setting: Setting, bucket_bytes: int) -> Setting | Refusal:
-    graph = setting.plan.graph
-    alpha_s = (setting.network.alpha_s or 0.0) if setting.network else 0.0
-    duration = setting.work.duration_ns.copy()
-    merged = 0
-    for rank in setting.graph.ranks:
-        mine = np.flatnonzero((graph.rank == rank) & (graph.collective >= 0))
-        mine = mine[np.argsort(graph.collective[mine])]
-        for group in _groups(setting.graph, mine, graph, bucket_bytes):
-            saved = (
-                1e9
-                * alpha_s
-                * sum(
-                    _steps(m.op, m.ranks)
-                    for m in (setting.graph.transfers[int(graph.collective[t])] for t in group[1:])
-                )
-            )
-            duration[group[-1]] = max(0.0, duration[group].sum() - saved)
-            duration[group[:-1]] = 0.0
-            merged += len(group) - 1
-    if not merged:
-        return Refusal(reason="no two neighbouring all-reduces fit into one such bucket")
-    return replace(setting, work=replace(setting.work, duration_ns=duration))
-
-
-def _groups(steps: StepGraph, tasks: I64, graph: TaskGraph, bucket_bytes: int) -> list[list[int]]:
-    """Return the runs of two or more all-reduces of one step that fit into one bucket."""
-    found: list[list[int]] = []
-    current: list[int] = []
-    filled, last_step = 0, NONE
-    for task in tasks.tolist():
-        move = steps.transfers[int(graph.collective[task])]
-        step = int(steps.step_of_task[task])
-        fits = move.op == "all_reduce" and move.size_bytes > 0
-        if fits and step == last_step and filled + move.size_bytes <= bucket_bytes:
-            current.append(task)
-            filled += move.size_bytes
-            continue
-        found.append(current)
-        current, filled, last_step = ([task], move.size_bytes, step) if fits else ([], 0, NONE)
-    found.append(current)
-    return [group for group in found if len(group) > 1]
 
 
 def _without_edges(graph: TaskGraph, dropped: np.ndarray) -> TaskGraph:

@@ -80,6 +80,7 @@ def command(
     Examples: perfkit whatif RUN --network x2 --no-stragglers; perfkit whatif RUN --search
     """
     from perfkit.analyzers import whatif_changes as catalogue
+    from perfkit.analyzers.whatif_buckets import larger_buckets
 
     changes: list[Change] = []
     if network is not None:
@@ -109,7 +110,7 @@ def command(
     if bucket_mb is not None:
         if not bucket_mb > 0:
             raise UsageError("--bucket-mb needs a positive size")
-        changes.append(catalogue.larger_buckets(bucket_mb))
+        changes.append(larger_buckets(bucket_mb))
     if search and changes:
         raise UsageError("--search tries all changes", hint="leave the other changes out")
     _answer(path, changes, as_json=as_json)
@@ -182,7 +183,7 @@ def document(setting: "Setting", answers: "Sequence[Answer]") -> dict[str, Any]:
 
 def _head(setting: "Setting") -> list[str]:
     graph = setting.graph
-    steps = f"steps {graph.steps[0]} to {graph.steps[-1]}" if graph.steps[1:] else "one step"
+    steps = f"steps {graph.steps[0]} to {graph.steps[-1]}"
     many = "s" * (len(graph.ranks) != 1)
     return [
         f"Measured step {units.nanoseconds(graph.step_ns)} ({steps}, profiled, "

@@ -7,6 +7,7 @@ from perfkit.analyzers import whatif_changes as changes
 from perfkit.analyzers.graph import StepGraph, build_graph
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.whatif import Answer, Change, ask, baseline, fit_network, search
+from perfkit.analyzers.whatif_buckets import larger_buckets
 from tests.builders import Item, StepItem, kernel, nccl, rank_trace, run_of, step
 from tests.models import known_runs as known
 from tests.models.known_runs import cpu_run, cpu_step_ms, gpu_run, gpu_step_ms
@@ -106,7 +107,7 @@ def test_what_a_run_does_not_hold_is_refused() -> None:
     assert "CPU" in refused(cpu, changes.half_precision()).reason
     assert "device" in refused(cpu, changes.no_host_syncs()).reason
     assert "input wait" in refused(gpu, changes.no_input_stall()).reason
-    assert "bucket" in refused(cpu, changes.larger_buckets(1)).reason
+    assert "bucket" in refused(cpu, larger_buckets(1)).reason
 
 
 @pytest.mark.parametrize("clock_ms", [0.5, -5.0, 20.0])
@@ -151,29 +152,29 @@ def test_runs_without_usable_steps_are_refused() -> None:
     empty = build_graph(*run_of())
     assert isinstance(empty, Refusal) and "no trace" in empty.reason
     torn = rank_trace(step(0, at_ms=0, ms=10, complete=False), kernel("k", at_ms=1, ms=2))
-    assert isinstance(build_graph(*run_of(torn)), Refusal)
+    without = build_graph(*run_of(torn))
+    assert isinstance(without, Refusal) and "no step" in without.reason
 
 
-def test_merged_buckets_save_latency_but_start_later() -> None:
+def test_merged_buckets_start_with_their_last_gradient() -> None:
     items: dict[int, list[Item | StepItem]] = {0: [], 1: []}
-    for rank in items:
+    for own in items.values():
         for k in range(3):
-            at = 100 * k
-            items[rank] += [
-                step(k, at_ms=at, ms=100),
-                kernel("backward_1", at_ms=at + 0.01, ms=30, launched_at_ms=at + 0.005),
-                kernel("backward_2", at_ms=at + 30.01, ms=30, launched_at_ms=at + 0.006),
-                nccl("all_reduce", at_ms=at + 30.01, ms=12, sequence=2 * k, elements=2_000_000,
-                     launched_at_ms=at + 0.007),
-                nccl("all_reduce", at_ms=at + 60.01, ms=12, sequence=2 * k + 1, elements=2_000_000,
-                     launched_at_ms=at + 0.008),
-                kernel("adam", at_ms=at + 72.01, ms=27.9, launched_at_ms=at + 0.009),
-            ]  # fmt: skip
+            at = 100 * k + 0.01
+            own.append(step(k, at_ms=100 * k, ms=100))
+            for i, (begin, length) in enumerate([(0, 30), (30, 30), (60, 20)]):
+                ready, launch = at + begin + length, at - 0.009 + 0.002 * i
+                own += [
+                    kernel(f"b{i}", at_ms=at + begin, ms=length, launched_at_ms=launch),
+                    nccl("all_reduce", at_ms=ready, ms=12, sequence=3 * k + i, elements=2_000_000,
+                         launched_at_ms=launch + 0.001),
+                ]  # fmt: skip
+            own.append(kernel("adam", at_ms=at + 92, ms=7.9, launched_at_ms=at - 0.002))
     graph = graph_of(run_of(*(rank_trace(*items[r], rank=r, world_size=2) for r in items)))
-    merged = answered(graph, changes.larger_buckets(25))
-    # one bucket of 24 ms starts when the second half is ready: 12 ms later than before
+    merged = answered(graph, larger_buckets(25))
+    # The first bucket stays alone; 24 ms for the others start at 80 instead of ending at 92.
     assert merged.predicted_ms == pytest.approx(112, rel=1e-3)
-    assert "bucket" in refused(graph, changes.larger_buckets(1)).reason
+    assert "bucket" in refused(graph, larger_buckets(1)).reason
 
 
 def test_a_search_ranks_single_changes_and_pairs() -> None:

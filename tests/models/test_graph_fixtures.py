@@ -18,12 +18,11 @@ REPLAYED = {  # error of the step in percent, as docs/whatif.md shows it
     "kineto/nanogpt_h100_8ranks": 0.00,
     "kineto/torchrec_resnet18_2ranks": 0.00,
     "kineto/torchrec_v100_4ranks_opt4": -0.39,
-    "kineto/dlrm_v100_8ranks": 0.00,
+    "kineto/hta_ns_absolute.json.gz": 0.00,  # launches that waited for a full queue
     "kineto/hta_v100_5steps_54MB.json.gz": -0.01,
 }
 REFUSED = {
     "kineto/hta_a100_rank3_of_8.json.gz": "fbgemm",
-    "kineto/lightllm_h200_tp8_cudagraph": "HtoD",
     "kineto/hta_timeline_ranks_0_1_of_128": "elementwise_kernel",  # sampled: events are missing
     "tracelens/mi300_ddp_resnet.json.gz": "DtoD",
 }
@@ -50,6 +49,11 @@ def test_what_cannot_be_replayed_is_refused_with_the_unexplained_part(
     refusal = built(shared_traces / name)
     assert isinstance(refusal, Refusal)
     assert REFUSED[name] in refusal.reason and "without a recorded cause" in refusal.reason
+
+
+def test_one_step_is_not_enough(shared_traces: Path) -> None:
+    refusal = built(shared_traces / "kineto/dlrm_v100_8ranks")
+    assert isinstance(refusal, Refusal) and "step 10 alone" in refusal.reason
 
 
 def test_elasticities_of_a_real_run_equal_its_critical_path_shares(shared_traces: Path) -> None:
