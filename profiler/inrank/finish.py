@@ -74,6 +74,8 @@ def end(how: str, status: int | None) -> None:
 
 
 def _at_exit() -> None:
+    if ending.how is None and getattr(sys, "last_value", None) is not None:
+        ending.how, ending.status = "exception", 1  # seen by an excepthook that replaced ours
     end(ending.how or "exit", ending.status)
 
 
@@ -147,9 +149,8 @@ def _act_if_main_is_stuck(number: int) -> None:
     if rank is None or rank.ended or rank.window.busy or _where_main_is() != before:
         return
     if number == signal.SIGINT:
-        rank.window.finish(
-            unfinished=True
-        )  # KeyboardInterrupt is still to come; it ends the process as ever
+        # KeyboardInterrupt is still to come, and ends the process as it would have without us.
+        rank.window.finish(unfinished=True)
         return
     end(f"signal:{number}", None)
     die_of(number)

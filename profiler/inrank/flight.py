@@ -61,6 +61,8 @@ class FlightRecorder:
         entries = self._entries()
         if entries is None:
             return
+        if not entries:  # off by default in older releases, which also leave gloo out
+            self.warn("torch's flight recorder is empty; collectives are matched by order")
         self.next_read = first_step + len(bounds) + self.reach
         new = [entry for entry in entries if entry["record_id"] > self.seen]
         if new and new[0]["record_id"] > self.seen + 1:
@@ -81,7 +83,7 @@ class FlightRecorder:
         if dump is None:
             self.warn("this torch has no flight recorder; collectives are matched by order")
             return None
-        entries: list[dict[str, Any]] = pickle.loads(dump(True, False, False)).get("entries", [])
+        entries: list[dict[str, Any]] = pickle.loads(dump_of(dump)).get("entries", [])
         return entries
 
 
@@ -93,13 +95,21 @@ def ring_size() -> int:
     return DEFAULT_RING
 
 
-def find_dump() -> Callable[[bool, bool, bool], bytes] | None:
+def dump_of(dump: Callable[..., bytes]) -> bytes:
+    """Collectives without stack frames; the function of torch 2.3 cannot leave them out."""
+    try:
+        return dump(True, False, False)
+    except TypeError:
+        return dump()
+
+
+def find_dump() -> Callable[..., bytes] | None:
     """The private dump function of torch, under the name that this release gives it."""
     import torch
 
     c10d = getattr(torch._C, "_distributed_c10d", None)
     for name in ("_dump_fr_trace", "_dump_nccl_trace"):
-        dump: Callable[[bool, bool, bool], bytes] | None = getattr(c10d, name, None)
+        dump: Callable[..., bytes] | None = getattr(c10d, name, None)
         if dump is not None:
             return dump
     return None

@@ -94,7 +94,7 @@ class Window:
             self.touched = True
             self.next_step = step + 1
             if self._flight is not None and step >= self._flight.next_read:
-                self._flight.collect(self._bounds, self._opened)
+                self._read_flight()
             self._bounds.append(unix_ns or time.time_ns())
             self._begin_range(step)
         elif self.touched:
@@ -113,10 +113,7 @@ class Window:
             self.rank.warn(f"window {first}:{last} skipped: the program's own profiler was running")
             return
         with self._undisturbed():
-            self._flight = None
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                self._flight = FlightRecorder(self.rank.folder, self.rank.who.rank, self.rank.warn)
-                self._flight.mark(step)
+            self._flight = self._mark_flight(step)
             profile, self._all_threads = make_profile(self.with_stack)
             start_quietly(profile)
             self.profile = profile
@@ -126,6 +123,25 @@ class Window:
             self._owner = threading.get_ident()
             self._start_ns = time.perf_counter_ns()
             self._bounds = []
+
+    def _mark_flight(self, step: int) -> FlightRecorder | None:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return None
+        try:
+            flight = FlightRecorder(self.rank.folder, self.rank.who.rank, self.rank.warn)
+            flight.mark(step)
+        except Exception as error:  # private to torch: without it there still is a trace
+            self.rank.warn(f"torch's flight recorder could not be read: {error!r}")
+            return None
+        return flight
+
+    def _read_flight(self) -> None:
+        if self._flight is None:
+            return
+        try:
+            self._flight.collect(self._bounds, self._opened)
+        except Exception as error:  # private to torch: without it there still is a trace
+            self.rank.warn(f"torch's flight recorder could not be read: {error!r}")
 
     def _begin_range(self, step: int) -> None:
         self._range = record_function(f"ProfilerStep#{step}")
@@ -167,8 +183,7 @@ class Window:
         profile.export_chrome_trace(draft)
         os.replace(draft, path)
         exported = time.perf_counter_ns()
-        if self._flight is not None:
-            self._flight.collect(self._bounds, self._opened)
+        self._read_flight()
         self.rank.stream.record(
             "window",
             first=self._first,

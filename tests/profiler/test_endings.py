@@ -29,6 +29,7 @@ SINGLE = (sys.executable, str(SCRIPTS / "single.py"))
 ENDINGS = [  # how it ends, what is recorded of it, its exit status, its last words
     ("exit3", ("exit", 3), 3, ""),
     ("raise", ("exception", 1), 1, "ValueError: as told"),
+    ("own-hook", ("exception", 1), 1, "theirs"),
     ("os._exit", ("os._exit", 4), 4, ""),
     ("SIGTERM", ("signal:15", None), -signal.SIGTERM, ""),
     ("SIGINT", ("exception", 1), -signal.SIGINT, "KeyboardInterrupt"),

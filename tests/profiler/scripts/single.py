@@ -27,6 +27,9 @@ def arguments() -> argparse.Namespace:
 def end_as_told(how: str) -> None:
     if how == "raise":
         raise ValueError("as told")
+    if how == "own-hook":
+        sys.excepthook = lambda kind, value, trace: print("theirs", file=sys.stderr)
+        raise ValueError("as told")
     if how == "exit3":
         sys.exit(3)
     if how == "os._exit":
