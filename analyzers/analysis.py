@@ -15,11 +15,13 @@ import numpy as np
 from perfkit.analyzers.budget import make_budget
 from perfkit.analyzers.clock_check import clock_rows
 from perfkit.analyzers.collectives import collective_rows
-from perfkit.analyzers.evidence import Evidence
+from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.findings import find
 from perfkit.analyzers.groups import group_rows, size_rows
 from perfkit.analyzers.join import Joined, blame_rows, join_ranks
+from perfkit.analyzers.network_fit import fit_networks, node_bandwidths
 from perfkit.analyzers.operators import merge_operators
+from perfkit.analyzers.parallelism import Kind, group_uses, kinds_of
 from perfkit.analyzers.quality import assess
 from perfkit.analyzers.result import (
     SCHEMA_VERSION,
@@ -31,8 +33,8 @@ from perfkit.analyzers.result import (
 )
 from perfkit.analyzers.run_facts import describe_run, describe_world
 from perfkit.analyzers.sentence import verdict_sentence
-from perfkit.analyzers.steps import WholeRun, view_run
 from perfkit.analyzers.skew import unsure_ranks
+from perfkit.analyzers.steps import WholeRun, view_run
 from perfkit.analyzers.stragglers import find_stragglers, usually_late
 from perfkit.analyzers.survey import RankSurvey, Surroundings, survey_rank
 from perfkit.analyzers.timeline import choose_step, draw_timeline
@@ -110,7 +112,8 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         timeline=_timeline(surveys, joined),
         run=describe_run(run, surveys),
         roofline=roofline,
-        groups=group_rows(evidence.collectives),
+        groups=evidence.groups,
+        networks=evidence.networks,
         message_sizes=size_rows(evidence.collectives),
         memory=tuple(s.memory for s in surveys.values() if s.memory is not None),
     )
@@ -232,6 +235,8 @@ def _gather(
     usual = usually_late(joined.charges)
     suspects = {s.rank for s in late} | ({usual} if usual is not None else set())
     unsure = unsure_ranks(suspects, joined)
+    nodes = {rank: own.node for rank, own in surveys.items()} | dict(nodes_of(run))
+    rows = collective_rows(joined.views, joined.instances, joined.times)
     return Evidence(
         run=run,
         surveys=surveys,
@@ -243,11 +248,21 @@ def _gather(
         stragglers=tuple(s for s in late if s.rank not in unsure),
         late_rank=None if usual in unsure else usual,
         unsure_late=tuple(sorted(unsure)),
-        collectives=collective_rows(joined.views, joined.instances, joined.times),
+        collectives=rows,
+        groups=group_rows(rows, _group_kinds(run, joined)),
+        networks=fit_networks(joined, nodes, rows, seed_of(run.run_id)),
+        nodes=nodes,
+        node_bandwidth_gbyte_per_s=node_bandwidths(joined, nodes),
         clocks=joined.clocks,
         clock_checks=joined.clock_checks,
         matched=joined.matched,
     )
+
+
+def _group_kinds(run: Run, joined: Joined) -> dict[str, Kind]:
+    uses = group_uses(view.calls for view in joined.views.values())
+    wrapped = any(fact(record, "ddp") for record in run.ranks)
+    return kinds_of(uses, run.world_size, data_parallel=wrapped)
 
 
 def _whole_run_shift(joined: Joined, whole: WholeRun) -> dict[TimeClass, float]:
@@ -305,4 +320,3 @@ def _timeline(surveys: Mapping[int, RankSurvey], joined: Joined) -> Timeline | N
         return None
     marks = {rank: dict(survey.marks) for rank, survey in surveys.items()}
     return draw_timeline(step, joined.views, marks, joined.rank_clocks)
-

@@ -40,6 +40,7 @@ class _Call:
     instance: int
     wait_ns: int
     exposed_ns: int
+    duration_ns: int
 
 
 def collective_rows(
@@ -55,7 +56,8 @@ def collective_rows(
         for row in np.flatnonzero(np.isin(calls.step, view.windows.step)).tolist():
             kind = _kind_of(view, row, instances)
             number = int(split.instance[row])
-            kinds[kind].append(_Call(rank, number, int(waits[row]), int(exposed[row])))
+            spans = int(waits[row]), int(exposed[row]), int(calls.duration_ns[row])
+            kinds[kind].append(_Call(rank, number, *spans))
     rows = [_row(kind, calls, views, times) for kind, calls in kinds.items()]
     rows.sort(key=lambda r: (-r.count * ((r.transfer_ms or 0) + r.exposed_ms), r.group, r.name))
     return tuple(rows)
@@ -106,4 +108,5 @@ def _row(
         busbw_gbyte_per_s=algbw * factor if algbw is not None and factor is not None else None,
         last_arriver=dict(sorted(last.items(), key=lambda item: int(item[0]))),
         matched_by=kind.matched_by,
+        duration_ms=float(np.mean([c.duration_ns for c in calls])) / 1e6,
     )

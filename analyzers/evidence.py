@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from perfkit.analyzers.clock_check import ClockCheck
 from perfkit.analyzers.clocks import DomainClock
-from perfkit.analyzers.result import Blame, Budget, CollectiveRow, Straggler
+from perfkit.analyzers.result import Blame, Budget, CollectiveRow, GroupRow, Straggler
+from perfkit.analyzers.result_network import NetworkFit
 from perfkit.analyzers.steps import WholeRun
 from perfkit.analyzers.survey import RankSurvey
 from perfkit.trace.kinds import TimeClass
@@ -36,6 +37,10 @@ class Evidence:
     late_rank: int | None  # the rank that is last too often for chance
     unsure_late: tuple[int, ...]  # ranks that seem late by less than ends of collectives agree
     collectives: tuple[CollectiveRow, ...]
+    groups: tuple[GroupRow, ...]
+    networks: tuple[NetworkFit, ...]
+    nodes: Mapping[int, str]  # where each analysed rank ran
+    node_bandwidth_gbyte_per_s: Mapping[str, float]  # bus bandwidth of groups inside each node
     clocks: tuple[DomainClock, ...]
     clock_checks: tuple[ClockCheck, ...]
     matched: MatchCounts

@@ -1,11 +1,16 @@
 """What to act on, most costly first: the table of rules and the order of their findings."""
 
-from perfkit.analyzers import rules_comm, rules_host, rules_io
+from perfkit.analyzers import rules_comm, rules_host, rules_io, rules_network
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.rules import Rule
 
-RULES: tuple[Rule, ...] = (*rules_io.RULES, *rules_comm.RULES, *rules_host.RULES)
+RULES: tuple[Rule, ...] = (
+    *rules_io.RULES,
+    *rules_comm.RULES,
+    *rules_network.RULES,
+    *rules_host.RULES,
+)
 
 _ORDER = {"high": 0, "moderate": 1, "info": 2}
 

@@ -1,15 +1,20 @@
 """Communication of a step by process group and by message size, summed from the kinds of calls."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from perfkit.analyzers.parallelism import CANNOT_TELL, Kind
 from perfkit.analyzers.result import CollectiveRow, GroupRow, SizeRow
 
+UNKNOWN = Kind(CANNOT_TELL, "the capture does not name the group")
 
-def group_rows(rows: Iterable[CollectiveRow]) -> tuple[GroupRow, ...]:
+
+def group_rows(
+    rows: Iterable[CollectiveRow], kinds: Mapping[str, Kind] | None = None
+) -> tuple[GroupRow, ...]:
     """Sum each group's calls of a step, most exposed group first.
 
-    A sum is None where one of its parts is not known.
+    A sum is None where one of its parts is not known. `kinds` says what groups are for, by title.
     """
     groups: dict[str, list[CollectiveRow]] = {}
     for row in rows:
@@ -24,8 +29,12 @@ def group_rows(rows: Iterable[CollectiveRow]) -> tuple[GroupRow, ...]:
             transfer_ms=_sum([_times(row.transfer_ms, row.count) for row in own]),
             wait_ms=_sum([_times(row.wait_ms, row.count) for row in own]),
             exposed_ms=sum(row.exposed_ms * row.count for row in own),
+            hidden_share=_hidden(own),
+            kind=kind.name,
+            because=kind.because,
         )
         for group, own in groups.items()
+        for kind in ((kinds or {}).get(group, UNKNOWN),)
     ]
     return tuple(sorted(found, key=lambda g: (-g.exposed_ms, g.group)))
 
@@ -49,6 +58,12 @@ def size_rows(rows: Iterable[CollectiveRow]) -> tuple[SizeRow, ...]:
         )
         for power, own in sorted(bins.items())
     )
+
+
+def _hidden(rows: Sequence[CollectiveRow]) -> float | None:
+    whole = _sum([_times(row.duration_ms, row.count) for row in rows])
+    exposed = sum(row.exposed_ms * row.count for row in rows)
+    return max(0.0, 1.0 - exposed / whole) if whole else None
 
 
 def _times(value: float | None, count: float) -> float | None:

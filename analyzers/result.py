@@ -7,6 +7,7 @@ JSON Schema from them. Every analyzer fills one part; `analyzers/analysis.py` jo
 
 import msgspec
 
+from perfkit.analyzers.result_network import NetworkFit
 from perfkit.roofline.summary import RunRoofline
 
 SCHEMA_VERSION = 1
@@ -204,6 +205,7 @@ class CollectiveRow(msgspec.Struct, frozen=True, kw_only=True):
     busbw_gbyte_per_s: float | None
     last_arriver: dict[str, int]
     matched_by: str  # sequence, order, unmatched
+    duration_ms: float | None = None  # whole call, waiting included, mean over ranks
 
 
 class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +219,9 @@ class GroupRow(msgspec.Struct, frozen=True, kw_only=True):
     transfer_ms: float | None
     wait_ms: float | None
     exposed_ms: float
+    hidden_share: float | None = None  # of the time in its calls: how much runs beside compute
+    kind: str = "cannot tell"  # data, tensor, pipeline, expert or context parallel
+    because: str = ""  # what the kind rests on, or why there is none
 
 
 class SizeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -357,3 +362,4 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[GroupRow, ...] = ()  # most exposed first
     message_sizes: tuple[SizeRow, ...] = ()
     memory: tuple[RankMemory, ...] = ()  # ranks whose trace holds the allocator's records
+    networks: tuple[NetworkFit, ...] = ()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.rules import COMMUNICATION, STRAGGLER, finding
+from perfkit.analyzers.rules_network import bound_by
 from perfkit.trace.kinds import TimeClass
 from perfkit.units import bandwidth, milliseconds, percent, size
 
@@ -46,8 +47,8 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
     beyond = _transfer_ms(evidence) - evidence.ms(TimeClass.COMPUTE)
     part = min(exposed, beyond) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(part)
-    if severity is None:
-        return
+    if severity is None or bound_by(evidence):
+        return  # a fit of latency and bandwidth says it better
     yield finding(
         "slow_transfers",
         severity,
@@ -114,8 +115,8 @@ def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
     spent = sum((r.transfer_ms or 0.0) * r.count for r in rows)
     part = spent / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(min(part, share))
-    if severity is None or calls < MANY_CALLS:
-        return
+    if severity is None or calls < MANY_CALLS or bound_by(evidence):
+        return  # a fit of latency and bandwidth says it better
     mean = sum((r.bytes or 0) * r.count for r in rows) / calls
     yield finding(
         "tiny_messages",
