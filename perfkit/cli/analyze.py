@@ -11,10 +11,11 @@ from perfkit.cli import console
 
 def command(
     paths: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="PATH",
-            help="A run folder, the node folders of one run, or Kineto traces: files or folders.",
+            help="A run folder, the node folders of one run, or traces: files, folders, archives, "
+            "URLs.",
             show_default=False,
         ),
     ],
@@ -29,15 +30,34 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print analysis.json on stdout instead of the summary.")
     ] = False,
+    step_nvtx: Annotated[
+        str,
+        typer.Option(
+            metavar="REGEX",
+            help="In traces of other tools, the NVTX ranges (or annotations) that are the steps; "
+            "a group that matches digits is the step's number.",
+            show_default="ProfilerStep#N, ranges called step N, or the optimizer's steps",
+        ),
+    ] = "",
+    jobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Ranks to read at a time, each in a process of its own.",
+            show_default="one a processor",
+        ),
+    ] = 0,
 ) -> None:
     """Say what bounds a step, on which rank, with what evidence.
 
-    Reads run folders of `perfkit profile` and any Kineto traces (torch.profiler's .json or
-    .json.gz) of CPU and GPU runs, one file a rank. Example: perfkit analyze traces/*.json.gz
+    Reads run folders of `perfkit profile`, Kineto traces (torch.profiler's .json or .json.gz) of
+    CPU and GPU runs, and Nsight Systems exports (.sqlite). Example: perfkit analyze
+    traces/*.json.gz
     """
     from perfkit.cli import results
 
-    done = results.produce(paths, out)
+    done = results.produce(paths, out, results.Reading(step_pattern=step_nvtx, jobs=jobs))
     if as_json:
         sys.stdout.buffer.write((done.folder / results.ANALYSIS_FILE).read_bytes().rstrip() + b"\n")
         return

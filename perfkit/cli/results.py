@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,20 +39,49 @@ class Results:
         return self.folder / REPORT_FILE
 
 
-def produce(paths: Sequence[Path], out: Path | None) -> Results:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the traces of a run are read. `jobs`: processes at a time; 0: one a processor."""
+
+    step_pattern: str = ""
+    jobs: int = 0
+
+
+def produce(
+    paths: Sequence[Path | str], out: Path | None, reading: Reading | None = None
+) -> Results:
     """Analyse the run at `paths` and write analysis.json and report.html.
 
     They go to `out`, else into the run folder, else (foreign traces, a read-only run) into a new
     folder under ./perfkit-runs, which a line on stderr names. Raises InputError where the paths
     cannot be used, UsageError where nothing can be written.
     """
-    run = run_folder.open_run(paths)
+    reading = reading or Reading()
+    run = _opened(paths, reading)
     folder = writable(out or run.path or elsewhere(run), may_move=out is None, run=run)
-    analysis = analyse(run, measured_ceilings(run, folder))
+    analysis = analyse(run, measured_ceilings(run, folder), jobs=reading.jobs)
     with console.progress("writing the report"):
         write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
         write(folder / REPORT_FILE, html.render(analysis).encode())
     return Results(analysis=analysis, folder=folder)
+
+
+def _opened(paths: Sequence[Path | str], reading: Reading) -> Run:
+    pattern = reading.step_pattern
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UsageError(
+            f"--step-nvtx {pattern!r} is no regular expression: {error}",
+            hint=r"for example --step-nvtx '^iteration (\d+)$'",
+        ) from error
+    run = run_folder.open_run(paths, step_pattern=pattern)
+    if pattern and run.path is not None:
+        raise UsageError(
+            f"{run.path} is a run of perfkit profile, which recorded its steps",
+            hint="give --step-nvtx for the traces of other tools only",
+        )
+    return run
 
 
 def measured_ceilings(run: Run, folder: Path | None = None) -> Ceilings | None:
@@ -69,8 +99,8 @@ def measured_ceilings(run: Run, folder: Path | None = None) -> Ceilings | None:
     return None
 
 
-def analyse(run: Run, measured: Ceilings | None = None) -> Analysis:
-    """Analyse a run on every processor that this process may use."""
+def analyse(run: Run, measured: Ceilings | None = None, *, jobs: int = 0) -> Analysis:
+    """Analyse a run in `jobs` processes; 0: one for every processor that this process may use."""
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
     total = len(run.ranks)
     done = itertools.count(1)
@@ -78,7 +108,7 @@ def analyse(run: Run, measured: Ceilings | None = None) -> Analysis:
         return analysis_of.analyze(
             run,
             load,
-            jobs=len(os.sched_getaffinity(0)),
+            jobs=jobs or len(os.sched_getaffinity(0)),
             on_rank=lambda _: show(f"analysing: {next(done)} of {total} ranks read"),
             ceilings=measured,
         )

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from perfkit.trace.kineto import READER_VERSION
+from perfkit.trace.columns import READER_VERSION
 from perfkit.trace.model import (
     Collectives,
     DeviceFacts,
@@ -66,6 +66,7 @@ class _Rest(msgspec.Struct):
     device: int
     devices: tuple[DeviceFacts, ...]
     node: str
+    clock_domain: str
     has_shapes: bool
     recorders: frozenset[str]
     issues: tuple[Issue, ...]
@@ -75,10 +76,11 @@ class _Rest(msgspec.Struct):
     shapes: list[_Shape]
 
 
-def key_of(path: Path) -> str:
+def key_of(path: Path, *view: object) -> str:
     """Return what identifies a file's content: device, inode, size, mtime, both ends, reader.
 
-    "" if the file cannot be read.
+    `view` tells apart several readings of one file, such as its processes. "" if the file cannot
+    be read.
     """
     try:
         with path.open("rb") as file:
@@ -89,8 +91,9 @@ def key_of(path: Path) -> str:
     except OSError:
         return ""
     digest = hashlib.blake2b(edges, digest_size=16).hexdigest()
-    parts = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, digest, READER_VERSION)
-    return "-".join(map(str, parts))
+    seen = hashlib.blake2b(repr(view).encode(), digest_size=8).hexdigest() if any(view) else ""
+    parts = (facts.st_dev, facts.st_ino, seen, facts.st_size, facts.st_mtime_ns, digest)
+    return "-".join(map(str, (*parts, READER_VERSION)))
 
 
 def load(cache: Path, key: str, path: Path) -> RankTrace | None:
@@ -126,8 +129,8 @@ def store(cache: Path, key: str, trace: RankTrace) -> None:
 
 def _folder(cache: Path, key: str) -> Path:
     """Return the folder of a file, whatever its content: a newer content replaces the older."""
-    device, inode = key.split("-")[:2]
-    return cache / f"trace-{device}-{inode}"
+    device, inode, seen = key.split("-")[:3]
+    return cache / f"trace-{device}-{inode}{'-' * bool(seen)}{seen}"
 
 
 def _write(folder: Path, key: str, trace: RankTrace) -> None:
@@ -168,6 +171,7 @@ def _rest(key: str, trace: RankTrace) -> _Rest:
         device=trace.device,
         devices=trace.devices,
         node=trace.node,
+        clock_domain=trace.clock_domain,
         has_shapes=trace.has_shapes,
         recorders=trace.recorders,
         issues=trace.issues,
@@ -197,7 +201,7 @@ def _trace(folder: Path, rest: _Rest, path: Path) -> RankTrace:
         device=rest.device,
         devices=rest.devices,
         node=rest.node,
-        clock_domain="",
+        clock_domain=rest.clock_domain,
         has_shapes=rest.has_shapes,
         sources=(path,),
         recorders=rest.recorders,

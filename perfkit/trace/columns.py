@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from perfkit.trace.model import I16, I32, I64, Bool, OpShape
 
+READER_VERSION = 2
+"""Part of the cache key: raise it whenever the same file would be read differently."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:

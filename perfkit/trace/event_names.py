@@ -1,7 +1,8 @@
 """What kind of event a category and a name stand for, and what a collective is called.
 
 The tables follow libkineto's ActivityType names from 2020 to 2026; categories are compared in
-lower case. A category that is not listed is kept out of the event table and counted.
+lower case. A category that is not listed is kept out of the event table and counted. Readers of
+other formats spell their categories and the names of copies as Kineto does.
 """
 
 import re
@@ -9,6 +10,7 @@ from functools import lru_cache
 
 from perfkit.trace.kinds import Kind
 
+OS_RUNTIME = "os_runtime"  # Nsight's; Kineto records no calls into the operating system
 _HOST_RANGE = frozenset({"cpu_op", "operator", "user_annotation"})
 _RUNTIME = frozenset(
     {
@@ -33,6 +35,7 @@ _FIXED = {
     "cuda_sync": Kind.DEVICE_SYNC,
     "xpu_sync": Kind.DEVICE_SYNC,
     "overhead": Kind.OVERHEAD,
+    OS_RUNTIME: Kind.OS_CALL,
 }
 IGNORED = frozenset(
     {
@@ -64,7 +67,12 @@ _COMPILE = re.compile(  # "TorchDynamo Cache Lookup" happens on every call and c
     r"^(TorchDynamo(?! Cache Lookup)|AOTAutograd|dynamo|_compile|compile_fx|inductor)",
     re.IGNORECASE,
 )
-_COMM_CALL = re.compile(r"^(c10d::|_?c10d_functional::|record_param_comms$|(nccl|rccl|hccl|xccl):)")
+_COMM_CALL = re.compile(
+    r"^(c10d::|_?c10d_functional::|record_param_comms$|(nccl|rccl|hccl|xccl):|"
+    # NCCL's own ranges; those of groups and communicators move nothing
+    r"nccl(AllReduce|AllGather|ReduceScatter|Broadcast|Bcast|Reduce|AlltoAll|Gather|Scatter|"
+    r"Send|Recv)$)"
+)
 _COMM_HOST = re.compile(r"^(gloo|mpi|ucc):")
 _MODULE = "nn.Module: "
 
@@ -75,6 +83,8 @@ _COMM_KERNEL = re.compile(
     r"all_reduce_(one|two)shot|allreduce_fusion_kernel|lamport_style",
     re.IGNORECASE,
 )
+_FROM_HOST = re.compile(r"Hto[DAH]|HostTo(Device|Host)")  # A: CUDA's arrays, on the device
+_TO_HOST = re.compile(r"[DA]toH|DeviceToHost")
 _P2P = re.compile(r"PtoP|Peer", re.IGNORECASE)
 
 _OPS = (
@@ -82,10 +92,10 @@ _OPS = (
     (re.compile(r"reduce_?scatter", re.I), "reduce_scatter"),
     (re.compile(r"all_?gather", re.I), "all_gather"),
     (re.compile(r"all_?to_?all", re.I), "all_to_all"),
-    (re.compile(r"broadcast", re.I), "broadcast"),
+    (re.compile(r"broadcast|^ncclBcast$", re.I), "broadcast"),
     (re.compile(r"send_?recv|sendrecv", re.I), "send_recv"),
-    (re.compile(r"(^|[:_])i?send", re.I), "send"),
-    (re.compile(r"(^|[:_])i?recv", re.I), "recv"),
+    (re.compile(r"(^|[:_]|^nccl)i?send", re.I), "send"),
+    (re.compile(r"(^|[:_]|^nccl)i?recv", re.I), "recv"),
     (re.compile(r"barrier", re.I), "barrier"),
     (re.compile(r"scatter", re.I), "scatter"),
     (re.compile(r"gather", re.I), "gather"),
@@ -170,9 +180,9 @@ def _runtime_kind(name: str) -> Kind:
 
 
 def _copy_kind(name: str) -> Kind:
-    if "HtoD" in name or "HostToDevice" in name:
+    if _FROM_HOST.search(name):
         return Kind.MEMCPY_H2D
-    if "DtoH" in name or "DeviceToHost" in name:
+    if _TO_HOST.search(name):
         return Kind.MEMCPY_D2H
     return Kind.MEMCPY_P2P if _P2P.search(name) else Kind.MEMCPY_D2D
 

@@ -1,5 +1,7 @@
 """Turns the columns of one file into the event table: kinds, times, order, links."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +11,7 @@ from perfkit.trace.columns import Columns
 from perfkit.trace.event_names import IGNORED, SPAN, kind_of
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, LAST_WORK_KIND, Kind
 from perfkit.trace.model import I8, I32, I64, NONE, Bool, Events, StepWindows
+from perfkit.trace.step_ranges import Ranges, find_steps
 
 DROPPED = 255  # stands for "no kind" while kinds are being assigned
 FAR_NS = 7 * 86_400 * 1_000_000_000
@@ -58,13 +61,27 @@ class Table:
     counts: Counts
 
 
-def build(columns: Columns, base_ns: int, thread_names: dict[int, str]) -> Table:
-    """Return the table of one file; `base_ns` is added to every time."""
+def build(
+    columns: Columns,
+    base_ns: int,
+    thread_names: Mapping[int, str],
+    pattern: re.Pattern[str] | None = None,
+) -> Table:
+    """Return the table of one file.
+
+    `base_ns` is added to every time; `pattern` names the ranges that are steps (see step_ranges).
+    """
     counts = Counts()
     rows = _sorted(columns, base_ns, counts)
-    steps, stepping = windows.find_steps(
-        rows.start, rows.end, rows.kind, rows.name, rows.thread, columns.names
+    ranges = Ranges(
+        start_ns=rows.start,
+        end_ns=rows.end,
+        kind=rows.kind,
+        name=rows.name,
+        thread=rows.thread,
+        names=columns.names,
     )
+    steps, stepping = find_steps(ranges, pattern)
     launch, op = _links(rows, counts)
     counts.processes = len(np.unique(columns.process[rows.source][rows.kind == Kind.OP]))
     autograd = [tid for tid, text in thread_names.items() if "pt_autograd" in text]

@@ -1,65 +1,50 @@
-"""Sees any torch.profiler traces as a run: files, folders and globs, one rank or many."""
+"""Sees any traces of others as a run: files and folders, one rank or many."""
 
-import glob
 import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perfkit.errors import InputError
-from perfkit.trace.kineto import peek
-from perfkit.trace.kineto_schema import TraceFacts
+from perfkit.trace.formats import Part, peek_trace
 from perfkit.trace.model import NONE, Issue, RankRecord, Run
+from perfkit.trace.nsys_report import REPORT_SUFFIXES, unexported
 from perfkit.trace.runfolder import MAX_RANKS
 from perfkit.trace.steplines import no_steps
 
-_SUFFIXES = (".json", ".json.gz")
+_SUFFIXES = (".json", ".json.gz", ".sqlite", ".sqlite.gz")
 _RANK_IN_NAME = re.compile(r"(?:rank|worker)[-_. ]?(\d+)", re.IGNORECASE)
 _TIMES_IN_NAME = re.compile(r"_step_\d+|\.\d{10,}")
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _Part:
+    """One rank's part of a file: a Kineto trace is one part, an Nsight export one a process."""
+
     path: Path
-    facts: TraceFacts
+    facts: Part
     rank: int  # NONE until it is known or guessed
 
 
-def expand(patterns: Sequence[Path | str]) -> list[Path]:
-    """Return the files and folders that the arguments name, in order, each once.
-
-    Raises InputError for one that matches nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.exists() or path.is_symlink():
-            found[path] = None
-            continue
-        matches = sorted(glob.glob(str(pattern), recursive=True))
-        if not matches:
-            raise InputError(f"{pattern}: no such file or folder", hint="check the path")
-        found |= dict.fromkeys(map(Path, matches))
-    return list(found)
-
-
-def read_foreign(paths: Sequence[Path]) -> Run:
+def read_foreign(paths: Sequence[Path], *, step_pattern: str = "") -> Run:
     """Return a run made of traces. A file given by name must be a trace; a folder is searched.
 
-    Raises InputError if there is no trace, or if a named file is none.
+    `step_pattern` names the ranges that are steps. Raises InputError if there is no trace, or if a
+    named file is none.
     """
-    files: list[_File] = []
+    parts: list[_Part] = []
     skipped: list[InputError] = []
     for path in paths:
         if path.is_dir():
-            _search(path, files, skipped)
+            _search(path, parts, skipped)
         else:
-            files.append(_peeked(path))
-    if not files:
+            parts += _peeked(path)
+    if not parts:
         raise _no_traces(paths, skipped)
-    ranks, issues = _by_rank(files)
+    ranks, issues = _by_rank(parts)
+    ranks = tuple(replace(record, step_pattern=step_pattern) for record in ranks)
     if skipped:
         issues.append(_skipped(skipped))
     return Run(
@@ -70,7 +55,7 @@ def read_foreign(paths: Sequence[Path]) -> Run:
     )
 
 
-def _search(folder: Path, files: list[_File], skipped: list[InputError]) -> None:
+def _search(folder: Path, parts: list[_Part], skipped: list[InputError]) -> None:
     # Links to folders are not followed, so that a loop of links ends.
     def refuse(error: OSError) -> None:
         raise InputError(
@@ -80,54 +65,68 @@ def _search(folder: Path, files: list[_File], skipped: list[InputError]) -> None
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
         for name in sorted(names):
+            if name.endswith(REPORT_SUFFIXES):
+                skipped += unexported(Path(place, name))
             if not name.endswith(_SUFFIXES):
                 continue
             try:
-                files.append(_peeked(Path(place, name)))
+                parts += _peeked(Path(place, name))
             except InputError as error:
                 skipped.append(error)
 
 
-def _peeked(path: Path) -> _File:
-    facts = peek(path)
-    rank = facts.rank
-    if rank == NONE:
+def _peeked(path: Path) -> list[_Part]:
+    parts = peek_trace(path)
+    rank = parts[0].rank
+    if rank == NONE and len(parts) == 1:
         named = _RANK_IN_NAME.findall(path.name) or _RANK_IN_NAME.findall(path.parent.name)
-        rank = int(named[-1]) if named and int(named[-1]) < MAX_RANKS else NONE
-    return _File(path, facts, rank)
+        rank = int(named[-1]) if named and len(named[-1]) < 8 else NONE
+        rank = rank if rank < MAX_RANKS else NONE
+    return [_Part(path, part, rank if len(parts) == 1 else part.rank) for part in parts]
 
 
-def _by_rank(files: list[_File]) -> tuple[tuple[RankRecord, ...], list[Issue]]:
-    issues = _mixed(files)
-    files, guessed = _with_guesses(files)
-    by_rank: dict[int, list[_File]] = defaultdict(list)
-    for file in files:
-        by_rank[file.rank].append(file)
-    if guessed:
-        issues.append(
-            Issue(
-                code="RANK_GUESSED",
-                severity="info" if len(files) == 1 else "warning",
-                message=f"{guessed} traces do not say their rank: numbered by order of name",
-            )
-        )
-    size = max([len(by_rank), *(file.facts.world_size for file in files)])
+def _by_rank(parts: list[_Part]) -> tuple[tuple[RankRecord, ...], list[Issue]]:
+    issues = _mixed(parts)
+    issues += _guesses(parts)
+    by_rank: dict[int, list[_Part]] = defaultdict(list)
+    for part in _with_guesses(parts):
+        by_rank[part.rank].append(part)
+    size = max([len(by_rank), *(part.facts.world_size for part in parts)])
     records = [_record(rank, by_rank[rank], size, issues) for rank in sorted(by_rank)]
     return tuple(records), issues
 
 
-def _with_guesses(files: list[_File]) -> tuple[list[_File], int]:
-    taken = {file.rank for file in files}
-    free = (rank for rank in range(len(files) + len(taken) + 1) if rank not in taken)
-    known = [f if f.rank != NONE else _File(f.path, f.facts, next(free)) for f in files]
-    return known, sum(file.rank == NONE for file in files)
+def _guesses(parts: list[_Part]) -> list[Issue]:
+    """Say how the ranks of parts that do not name theirs are numbered."""
+    unknown = [part for part in parts if part.rank == NONE]
+    if not unknown:
+        return []
+    inside = [part for part in unknown if part.facts.process != NONE]
+    if len(parts) == 1:
+        message = "the trace does not say its rank: it is taken for rank 0"
+    elif len(inside) == len(unknown):
+        message = (
+            f"{len(unknown)} processes do not say their rank: numbered by file, device and "
+            "process id"
+        )
+    else:
+        message = f"{len(unknown)} traces do not say their rank: numbered by order of name"
+    severity = "info" if len(parts) == 1 else "warning"
+    return [Issue(code="RANK_GUESSED", severity=severity, message=message)]
 
 
-def _record(rank: int, files: list[_File], size: int, issues: list[Issue]) -> RankRecord:
+def _with_guesses(parts: list[_Part]) -> list[_Part]:
+    taken = {part.rank for part in parts}
+    free = (rank for rank in range(len(parts) + len(taken) + 1) if rank not in taken)
+    return [p if p.rank != NONE else replace(p, rank=next(free)) for p in parts]
+
+
+def _record(rank: int, parts: list[_Part], size: int, issues: list[Issue]) -> RankRecord:
     """Several files of one rank are windows of one process if only times differ in their names."""
-    processes: dict[tuple[Path, str], list[_File]] = defaultdict(list)
-    for file in files:
-        processes[file.path.parent, _TIMES_IN_NAME.sub("", file.path.name)].append(file)
+    processes: dict[tuple[Path, str, int], list[_Part]] = defaultdict(list)
+    for part in parts:
+        name = _TIMES_IN_NAME.sub("", part.path.name)
+        processes[part.path.parent, name, part.facts.process].append(part)
     chosen = next(iter(processes.values()))
     if len(processes) > 1:
         issues.append(
@@ -147,13 +146,14 @@ def _record(rank: int, files: list[_File], size: int, issues: list[Issue]) -> Ra
         folder=chosen[0].path.parent,
         facts={"hostname": facts.host, "backend": facts.backend},
         lines=no_steps(),
-        traces=tuple(file.path for file in chosen),
+        traces=tuple(part.path for part in chosen),
         ended="exit",
+        process=facts.process,
     )
 
 
-def _mixed(files: list[_File]) -> list[Issue]:
-    sizes = sorted({file.facts.world_size for file in files if file.facts.world_size > 0})
+def _mixed(parts: list[_Part]) -> list[Issue]:
+    sizes = sorted({part.facts.world_size for part in parts if part.facts.world_size > 0})
     if len(sizes) < 2:
         return []
     return [
@@ -193,11 +193,10 @@ def _skipped(errors: list[InputError]) -> Issue:
 
 def _no_traces(paths: Sequence[Path], skipped: list[InputError]) -> InputError:
     where = ", ".join(map(str, paths[:3]))
-    hint = "give a perfkit run folder, or traces that torch.profiler wrote"
+    hint = "give a perfkit run folder, torch.profiler traces, or Nsight exports (.sqlite)"
     if skipped:
         return InputError(
-            f"{where}: {len(skipped)} JSON files, none of them a trace; "
-            f"the first: {skipped[0].message}",
+            f"{where}: {len(skipped)} files, none of them a trace; the first: {skipped[0].message}",
             hint=hint,
         )
-    return InputError(f"{where}: no run and no *.json or *.json.gz in it", hint=hint)
+    return InputError(f"{where}: no run and no *.json, *.json.gz or *.sqlite in it", hint=hint)

@@ -22,6 +22,7 @@ class Kind(IntEnum):
     PYTHON = 12  # a Python frame (with_stack)
     OVERHEAD = 13  # the profiler's own work
     MODULE = 14  # an nn.Module's forward (with_modules)
+    OS_CALL = 15  # a call into the operating system: read, poll, sem_wait, ...
 
     # Device: everything from KERNEL on occupies a device
     KERNEL = 32

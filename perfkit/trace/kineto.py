@@ -1,5 +1,6 @@
 """Reads one Kineto (torch.profiler) file into a RankTrace; merges several files of one rank."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,19 +8,15 @@ import msgspec
 import numpy as np
 
 from perfkit.errors import InputError
-from perfkit.trace import event_table
+from perfkit.trace import event_table, traits
 from perfkit.trace.collectives import Groups, read_collectives
 from perfkit.trace.event_table import Table
-from perfkit.trace.kinds import FIRST_DEVICE_KIND, LAST_WORK_KIND, Kind
 from perfkit.trace.kineto_columns import ColumnBuilder, Extras, NeedsExactTime
 from perfkit.trace.kineto_quality import issues_of
 from perfkit.trace.kineto_schema import Event, ExactEvent, TraceFacts
 from perfkit.trace.kineto_text import AnyEvent, TraceText
 from perfkit.trace.model import NONE, Issue, MemorySamples, RankTrace
 from perfkit.trace.source import Source
-
-READER_VERSION = 1
-"""Part of the cache key: raise it whenever the same file would be read differently."""
 
 PEEK_BYTES = 128 << 10
 
@@ -39,10 +36,13 @@ class _Decoder:
         return decoder.decode(batch)  # type: ignore[return-value]
 
 
-def read_kineto(path: Path, *, keep_python: bool = False) -> RankTrace:
+def read_kineto(
+    path: Path, *, keep_python: bool = False, pattern: re.Pattern[str] | None = None
+) -> RankTrace:
     """Return what one trace file says; node and clock domain are left for the caller.
 
-    `keep_python` keeps the rows of Python functions (with_stack), which can be 90 % of a file.
+    `keep_python` keeps the rows of Python functions (with_stack), which can be 90 % of a file;
+    `pattern` names the ranges that are steps.
     Raises InputError if the file is no Kineto trace or holds no complete event.
     """
     decode = _Decoder()
@@ -56,13 +56,13 @@ def read_kineto(path: Path, *, keep_python: bool = False) -> RankTrace:
         raise InputError(
             f"{path}: {_why_empty(builder.extras)}", hint="give a torch.profiler trace"
         )
-    table = event_table.build(columns, facts.base_ns or 0, builder.extras.thread_names)
+    table = event_table.build(columns, facts.base_ns or 0, builder.extras.thread_names, pattern)
     if not len(table.events):
         raise InputError(
             f"{path}: none of its events is of a kind that torch.profiler writes",
             hint="give a torch.profiler trace",
         )
-    issues = issues_of(path, text, facts, builder.extras, table)
+    issues = issues_of(path, text, facts, builder.extras, table=table, pattern=pattern)
     return _trace(path, facts, builder.extras, table, issues)
 
 
@@ -121,53 +121,18 @@ def _trace(
         groups=tuple(groups.known),
         steps=table.steps,
         training_threads=table.training_threads,
-        device_kind=_device_kind(facts, table),
-        device=_main_device(table),
+        device_kind=traits.device_kind(table.events, facts.devices, amd=facts.amd),
+        device=traits.main_device(table.events),
         devices=facts.devices,
         node=facts.host,
         clock_domain="",
         has_shapes=bool((table.events.shape != NONE).any()),
         sources=(path,),
-        recorders=_recorders(table),
+        recorders=traits.recorders(table.events),
         issues=issues,
         memory=_memory(extras, facts.base_ns or 0),
         profiled=(table.span_ns,) if table.span_ns else (),
     )
-
-
-def _device_kind(facts: TraceFacts, table: Table) -> str:
-    kinds = table.events.kind
-    calls = np.isin(kinds, event_table.RUNTIME_KINDS)
-    if not calls.any() and not (kinds >= FIRST_DEVICE_KIND).any():
-        return "cpu"
-    used = {table.events.names[i] for i in np.unique(table.events.name[calls]).tolist()}
-    if facts.amd or any(name.startswith("hip") for name in used):
-        return "rocm"
-    nvidia = any(device.compute_capability for device in facts.devices)
-    return "cuda" if nvidia or any(name.startswith("cu") for name in used) else "other"
-
-
-def _main_device(table: Table) -> int:
-    """Return the device with most work, NONE on CPU."""
-    events = table.events
-    work = (events.kind >= FIRST_DEVICE_KIND) & (events.kind <= LAST_WORK_KIND)
-    if not work.any():
-        return NONE
-    devices, counts = np.unique(events.device[work], return_counts=True)
-    return int(devices[np.argmax(counts)])
-
-
-def _recorders(table: Table) -> frozenset[str]:
-    """Return which host classes this file could have shown (see RankTrace.recorders)."""
-    kinds = frozenset(np.unique(table.events.kind).tolist())
-    found = set()
-    if Kind.INPUT_WAIT in kinds:
-        found.add("input_wait")
-    if Kind.CHECKPOINT in kinds:
-        found.add("checkpoint")
-    if kinds & frozenset(event_table.RUNTIME_KINDS):
-        found |= {"sync", "alloc"}
-    return frozenset(found)
 
 
 def _memory(extras: Extras, base_ns: int) -> MemorySamples | None:

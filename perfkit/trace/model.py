@@ -206,6 +206,8 @@ class RankRecord:
     traces: tuple[Path, ...]
     ended: str  # "exit", "exception", "signal:15", "killed" (no end record), "running"
     issues: tuple[Issue, ...] = ()
+    process: int = NONE  # which process of its trace files the rank is; NONE: the only one
+    step_pattern: str = ""  # a regular expression that names the ranges which are steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

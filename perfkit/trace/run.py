@@ -11,9 +11,10 @@ from perfkit.errors import InputError
 from perfkit.trace import cache as trace_cache
 from perfkit.trace.collectives import no_collectives
 from perfkit.trace.flight import join, read_entries
-from perfkit.trace.foreign import expand, read_foreign
+from perfkit.trace.foreign import read_foreign
+from perfkit.trace.formats import read_trace
+from perfkit.trace.inputs import local_paths, user_cache
 from perfkit.trace.kinds import Kind
-from perfkit.trace.kineto import read_kineto
 from perfkit.trace.kineto_schema import parse_ranks
 from perfkit.trace.merge import merge_traces, no_events, no_windows, with_spans
 from perfkit.trace.model import (
@@ -31,18 +32,20 @@ from perfkit.trace.runfolder import as_int, is_run_folder, read_runs, trace_wind
 OWN_RECORDERS = frozenset({"input_wait", "checkpoint", "gc", "compile"})
 
 
-def open_run(paths: Sequence[Path | str]) -> Run:
+def open_run(paths: Sequence[Path | str], *, step_pattern: str = "") -> Run:
     """Return the run that the paths name: a run folder, folders of several nodes, or any traces.
 
-    Reads step lines and facts, and of traces only the head. Raises InputError with what is wrong,
-    where, and what next.
+    A path may be a file, a folder, a pattern such as `traces/*.json.gz`, an archive or a URL.
+    `step_pattern` is a regular expression: in foreign traces, the ranges whose names it matches are
+    the steps. Reads step lines and facts, and of traces only the head. Raises InputError with what
+    is wrong, where, and what next.
     """
-    found = expand(paths)
+    found = local_paths(paths, user_cache())
     if not found:
         raise InputError("nothing to read", hint="give a run folder or trace files")
     own = [path for path in found if path.is_dir() and is_run_folder(path)]
     if not own:
-        return read_foreign(found)
+        return read_foreign(found, step_pattern=step_pattern)
     if len(own) < len(found):
         other = next(path for path in found if path not in own)
         raise InputError(
@@ -56,8 +59,7 @@ def cache_folder(run: Run) -> Path:
     """Return where reading keeps its results: the run's cache/, else the user's cache folder."""
     if run.path is not None and os.access(run.path, os.W_OK):
         return run.path / "cache"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "perfkit"
+    return user_cache()
 
 
 def load_rank(record: RankRecord, *, cache: Path | None) -> RankTrace:
@@ -72,7 +74,7 @@ def load_rank(record: RankRecord, *, cache: Path | None) -> RankTrace:
     unreadable: list[InputError] = []
     for path in record.traces:
         try:
-            parts.append(_read(path, cache, is_own=own))
+            parts.append(_read(path, record, cache, is_own=own))
         except InputError as error:
             unreadable.append(error)
     if unreadable and not parts and not own:
@@ -93,10 +95,11 @@ def _of_rank(issue: Issue, record: RankRecord) -> Issue:
     return replace(issue, message=message, ranks=issue.ranks or (record.rank,))
 
 
-def _read(path: Path, cache: Path | None, *, is_own: bool) -> RankTrace:
-    key = trace_cache.key_of(path)
+def _read(path: Path, record: RankRecord, cache: Path | None, *, is_own: bool) -> RankTrace:
+    view = (record.process, record.step_pattern)
+    key = trace_cache.key_of(path, *(view if view != (NONE, "") else ()))
     kept = trace_cache.load(cache, key, path) if cache is not None and key else None
-    trace = kept or read_kineto(path)
+    trace = kept or read_trace(path, record.process, record.step_pattern)
     if cache is not None and key and kept is None:
         trace_cache.store(cache, key, trace)
     window = trace_window(path) if is_own else None
@@ -132,9 +135,9 @@ def _without_trace(record: RankRecord) -> RankTrace:
 
 
 def _foreign(trace: RankTrace, record: RankRecord) -> RankTrace:
-    """Without a boot id only ranks that name the same host surely share a clock."""
+    """Without a boot id only ranks of one session or of one host by name surely share a clock."""
     host = trace.node or str(record.facts.get("hostname") or "")
-    domain = f"host:{host}" if host else f"rank:{record.rank}"
+    domain = trace.clock_domain or (f"host:{host}" if host else f"rank:{record.rank}")
     return replace(trace, node=host, clock_domain=domain)
 
 

@@ -64,10 +64,10 @@ def test_the_second_open_reads_no_json(
 ) -> None:
     first = load(small, tmp_path / "cache")
 
-    def refuse(path: Path) -> RankTrace:
+    def refuse(path: Path, *_: object) -> RankTrace:
         raise AssertionError(path)
 
-    monkeypatch.setattr(run, "read_kineto", refuse)
+    monkeypatch.setattr(run, "read_trace", refuse)
     assert_equal(first, load(small, tmp_path / "cache"))
 
 
