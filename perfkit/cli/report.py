@@ -19,6 +19,12 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="The page to write.", show_default="report.html in RUN"),
     ] = None,
+    light: Annotated[
+        bool,
+        typer.Option(
+            "--light", help="Leave plotly out: charts do not zoom, the page is 2 MB smaller."
+        ),
+    ] = False,
 ) -> None:
     """Write the HTML report of an analysed run: one file that opens without a network.
 
@@ -29,6 +35,6 @@ def command(
 
     analysis = results.recall(run)
     page = out if out is not None else results.home(run) / results.REPORT_FILE
-    results.write(page, html.render(analysis).encode())
+    results.write(page, html.render(analysis, light=light).encode())
     print(console.shown(page))
     console.suggest(f"open {console.shown(page)} in a browser")

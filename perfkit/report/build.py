@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 
 from perfkit.analyzers.result import Analysis
-from perfkit.report import overview, provenance, run_steps, show, tables, time_budget, timeline
+from perfkit.report import (
+    communication,
+    memory_section,
+    operators,
+    overview,
+    provenance,
+    roofline_section,
+    run_steps,
+    show,
+    time_budget,
+    timeline,
+)
 from perfkit.report.model import Page, Section
 from perfkit.report.names import name
 
@@ -27,8 +38,10 @@ def _sections(analysis: Analysis) -> Iterator[Section | None]:
     yield timeline.timeline_section(analysis)
     yield time_budget.step_section(analysis)
     yield run_steps.run_section(analysis)
-    yield tables.communication_section(analysis)
-    yield tables.compute_section(analysis)
+    yield communication.communication_section(analysis)
+    yield operators.compute_section(analysis)
+    yield roofline_section.roofline_section(analysis.roofline)
+    yield memory_section.memory_section(analysis)
     yield provenance.quality_section(analysis)
     yield provenance.run_section(analysis)
 

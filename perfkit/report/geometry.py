@@ -1,10 +1,12 @@
 """Places and shapes of the charts: numbers in, SVG path data and percentages out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from perfkit import units
 from perfkit.report import show
-from perfkit.report.model import Lane, Mark, Tick, TimelineChart
+from perfkit.report.axes import place
+from perfkit.report.model import Lane, Line, Mark, PlotChart, Tick, TimelineChart
 
 WIDTH = 1000
 """Units of a timeline lane's view box; the static drawing merges what is closer than one."""
@@ -60,3 +62,53 @@ def _path(marks: list[Mark], scale: float) -> str:
     return "".join(
         f"M{left:.1f} 0h{max(right - left, 0.5):.1f}v{HEIGHT}H{left:.1f}z" for left, right in boxes
     )
+
+
+_LABEL_ROOM = 5.2
+"""Percent of a plot's height that a line's name takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineLabel:
+    """A line's name: the data point it stands at, its place in percent, and how far it is lifted.
+
+    at_end: it stands at the line's right end and reads to the left.
+    """
+
+    text: str
+    x: float
+    y: float
+    left: float
+    bottom: float
+    at_end: bool
+    lift: float  # percent of the height, so that names do not cover each other
+
+
+def line_path(line: Line, chart: PlotChart) -> str:
+    """Return the SVG path of a line in a box of 100 by 100."""
+    return "M" + "L".join(
+        f"{place(chart.x, x):.2f} {100 - place(chart.y, y):.2f}" for x, y in line.points
+    )
+
+
+def line_labels(chart: PlotChart) -> list[LineLabel]:
+    """Return the names of lines that carry one: above the right end of flat lines, else below.
+
+    A rising line passes above what is written below its left end. Names of flat lines that would
+    cover each other are lifted, the lowest first.
+    """
+    bare = []
+    for line in chart.lines:
+        if not line.labelled:
+            continue
+        flat = line.points[0][1] == line.points[-1][1]
+        x, y = line.points[-1 if flat else 0]
+        bare.append((flat, place(chart.y, y), x, y, line.name))
+    labels: list[LineLabel] = []
+    top = -100.0
+    for flat, bottom, x, y, text in sorted(bare, key=lambda b: (b[0], b[1])):
+        lift = max(top + _LABEL_ROOM - bottom, 0.0) if flat else 0.0
+        top = bottom + lift if flat else top
+        left = place(chart.x, x)
+        labels.append(LineLabel(text, x, y, left, round(bottom + lift, 2), flat, round(lift, 2)))
+    return labels

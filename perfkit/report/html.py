@@ -1,8 +1,8 @@
 """Page to one offline HTML file: no network, a strict content policy, readable without scripts.
 
-Charts are HTML and SVG written here, not plotly: its bundle is 4.8 MB and draws nothing before it
-has run, and labels in it pass through a markup of its own; the whole page here is a few hundred
-kilobytes, prints, follows the theme by CSS, and foreign names can only ever be text.
+Every chart is drawn as HTML and SVG first: it stands before any script runs, without scripts, and
+in print. Where scripts run, plotly takes over those in which zoom, hover and legend toggles help
+(interactive.py); a light page leaves it out.
 """
 
 import base64
@@ -17,30 +17,46 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from perfkit.analyzers.result import Analysis
-from perfkit.report import geometry, palette
+from perfkit.report import axes, geometry, interactive, palette
 from perfkit.report.build import build
 from perfkit.report.definitions import definitions, meaning
-from perfkit.report.model import Bar, Lane, Page, TimelineChart
+from perfkit.report.model import (
+    Bar,
+    BoundChart,
+    Lane,
+    Page,
+    PlotChart,
+    SeriesChart,
+    TimelineChart,
+)
+
+LIVE = (PlotChart, BoundChart, SeriesChart)
+"""Blocks that plotly takes over."""
 
 
-def render(analysis: Analysis) -> str:
-    """Return the report of `analysis` as one HTML document."""
-    return write(build(analysis))
+def render(analysis: Analysis, *, light: bool = False) -> str:
+    """Return the report of `analysis` as one HTML document; `light` leaves plotly out."""
+    return write(build(analysis), light=light)
 
 
-def write(page: Page) -> str:
+def write(page: Page, *, light: bool = False) -> str:
     """Return `page` as one HTML document."""
-    with_timeline = any(isinstance(b, TimelineChart) for s in page.sections for b in s.blocks)
-    names = ["page.js", "timeline.js"] if with_timeline else ["page.js"]
+    blocks = [block for section in page.sections for block in section.blocks]
+    live = not light and any(isinstance(block, LIVE) for block in blocks)
+    names = ["page.js"]
+    names += ["timeline.js"] if any(isinstance(b, TimelineChart) for b in blocks) else []
+    names += ["charts.js"] if live else []
     scripts = [_asset(name) for name in names]
     return (
         _environment()
         .get_template("page")
         .render(
             page=page,
-            policy=policy(scripts),
+            policy=policy([*scripts, *([interactive.bundle()] if live else [])]),
             style=Markup(_style()),
             scripts=[Markup(script) for script in scripts],
+            live=live,
+            packed=Markup(interactive.packed_bundle()) if live else "",
             definitions=definitions(),
             classes=palette.CLASSES,
             hatched=[key for key, look in palette.CLASSES.items() if look.hatched],
@@ -57,6 +73,7 @@ def policy(scripts: Sequence[str]) -> str:
     )
 
 
+@cache
 def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
@@ -88,6 +105,10 @@ def _environment() -> Environment:
         "edges": geometry.window_edges,
         "axis": geometry.axis,
         "timeline_data": timeline_data,
+        "line_path": geometry.line_path,
+        "line_labels": geometry.line_labels,
+        "place": axes.place,
+        "figure_data": figure_data,
     }
     return environment
 
@@ -139,6 +160,11 @@ def timeline_data(chart: TimelineChart) -> Markup:
     return _script_json(msgspec.json.encode(document).decode())
 
 
+def figure_data(chart: interactive.Chart) -> Markup:
+    """Return a chart's data as JSON that is safe inside a script element."""
+    return _script_json(msgspec.json.encode(interactive.figure(chart)).decode())
+
+
 _UNSAFE_IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -153,12 +179,13 @@ def _style() -> str:
 
 def palette_css() -> str:
     """Return the palette as CSS variables for both themes, and the classes that use them."""
-    looks = palette.FAMILIES | palette.CLASSES
+    looks = palette.FAMILIES | palette.CLASSES | palette.LIMITS
     light = "".join(f"--{k}:{v.light};--{k}-ink:{v.light_text};" for k, v in looks.items())
     dark = "".join(f"--{k}:{v.dark};--{k}-ink:{v.dark_text};" for k, v in looks.items())
     rules = [
         f".k-{k}{{background-color:var(--{k});color:var(--{k}-ink)}}.f-{k}{{fill:var(--{k})}}"
         f".t-{k}{{fill:{f'url(#hatch-{k})' if v.hatched else f'var(--{k})'}}}"
+        f".c-{k}{{stroke:var(--{k})}}"
         for k, v in looks.items()
     ]
     return "\n".join(

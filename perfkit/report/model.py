@@ -79,6 +79,15 @@ class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     slow: bool = False
 
 
+class StepBar(msgspec.Struct, frozen=True, kw_only=True):
+    """One step in numbers for the zoomable chart: milliseconds of the parts, in legend order."""
+
+    step: int
+    parts_ms: tuple[float, ...]
+    hover: str
+    slow: bool
+
+
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
     """One axis label at a place in percent of the axis."""
 
@@ -106,6 +115,9 @@ class SeriesChart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     median: Tick | None
     legend: tuple[str, ...]
     note: str = ""
+    steps: tuple[StepBar, ...] = ()
+    median_ms: float | None = None
+    profiled: tuple[tuple[int, int], ...] = ()  # first and last step of each window
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -200,7 +212,94 @@ class Headline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     would_change: str
 
 
-Block = Table | BarChart | SeriesChart | TimelineChart | Facts | Note | Command | Advice | Headline
+class Axis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One axis of a plot: its range in data units and its labels."""
+
+    title: str
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+    log: bool = False
+    suffix: str = ""  # unit behind a zoomed axis's own labels
+    values: tuple[float, ...] = ()  # where the ticks are, for units that labels cannot be made of
+
+
+class Dot(msgspec.Struct, frozen=True, kw_only=True):
+    """One mark of a plot: data coordinates, radius in pixels, what hovering says."""
+
+    x: float
+    y: float
+    radius: float
+    hover: str
+
+
+class Dots(msgspec.Struct, frozen=True, kw_only=True):
+    """Marks of one kind: one colour, one shape, one entry of the legend."""
+
+    name: str
+    key: str  # colour
+    shape: str  # circle, square, diamond, triangle
+    dots: tuple[Dot, ...]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line through data points, with its name beside it."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    key: str = ""  # colour, "" the colour of text
+    dashed: bool = False
+    labelled: bool = True
+
+
+class PlotChart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="plot"):
+    """Marks and lines over two axes: drawn as they are, zoomable where scripts run."""
+
+    id: str
+    caption: str
+    x: Axis
+    y: Axis
+    dots: tuple[Dots, ...] = ()
+    lines: tuple[Line, ...] = ()
+    note: str = ""
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One measured time against the least that the ceilings allow, in percent of the longest."""
+
+    name: str
+    key: str
+    measured: float
+    least: float | None
+    text: str
+    hover: str
+
+
+class BoundChart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="bounds"):
+    """Measured times against their bounds."""
+
+    id: str
+    caption: str
+    rows: tuple[Bound, ...]
+    legend: tuple[str, ...]
+    longest: float  # in `unit`
+    unit: str
+    note: str = ""
+
+
+Block = (
+    Table
+    | BarChart
+    | SeriesChart
+    | TimelineChart
+    | PlotChart
+    | BoundChart
+    | Facts
+    | Note
+    | Command
+    | Advice
+    | Headline
+)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

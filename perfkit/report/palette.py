@@ -53,6 +53,16 @@ CLASSES: dict[str, Look] = {
 }
 """Every class of the budget by its name in analysis.json."""
 
+LIMITS: dict[str, Look] = {
+    "limit-tensor": Look("matrix-bound", "#0b66a8", "#4aa8e8", light_text=WHITE),
+    "limit-vector": Look("vector-bound", "#4fb0dc", "#8fd0f2"),
+    "limit-memory": Look("memory-bound", "#c99700", "#e5bf45"),
+    "limit-launch": Look("launch-bound", "#d08ab5", "#d795be"),
+    "limit-network": Look("network", "#e0701a", "#f08a3c"),
+    "limit-none": Look("measured", "#8b95a3", "#a4adba"),
+}
+"""What bounds an operator on the roofline: hues of the families where they mean the same."""
+
 TERMINAL: dict[str, tuple[str, str]] = {
     "compute": ("█", "38;5;32"),
     "communication": ("▓", "38;5;208"),
@@ -70,10 +80,10 @@ FAMILY_OF: dict[str, str] = {c.key: family for family, classes in ROLLUP.items()
 
 def look(key: str) -> Look:
     """Return how the class or family `key` is shown; an unknown class looks like `other`."""
-    return CLASSES.get(key) or FAMILIES.get(key) or CLASSES["other"]
+    return CLASSES.get(key) or FAMILIES.get(key) or LIMITS.get(key) or CLASSES["other"]
 
 
 def label(key: str) -> str:
     """Return the words for a class or family; an unknown one keeps its own name."""
-    known = CLASSES.get(key) or FAMILIES.get(key)
+    known = CLASSES.get(key) or FAMILIES.get(key) or LIMITS.get(key)
     return known.label if known else key

@@ -16,6 +16,7 @@ from perfkit.report.model import (
     SeriesChart,
     SeriesPoint,
     Span,
+    StepBar,
     Table,
     Tick,
 )
@@ -23,6 +24,9 @@ from perfkit.report.names import name
 
 MOST_POINTS = 600
 """Bars of the step-time chart; beyond, neighbours share a bar that shows the slowest of them."""
+
+LIVE_POINTS = 2_000
+"""Bars of the zoomable chart at most."""
 
 _TALLEST = 4.0
 """Times the median at which the chart's axis is cut."""
@@ -58,8 +62,9 @@ def series_chart(steps: Steps) -> SeriesChart:
     width = 100 / max(last - first + 1, 1)
     top = _axis_top(steps)
     slow = {s.step for s in steps.slow}
-    drawn = _thinned(points)
+    drawn = _thinned(points, MOST_POINTS)
     per_point = width * max(1, -(-len(points) // MOST_POINTS))
+    windows = _profiled(points)
     bars = tuple(_point(p, first, width, per_point, top, slow) for p in drawn)
     median = steps.median_ms
     return SeriesChart(
@@ -68,7 +73,8 @@ def series_chart(steps: Steps) -> SeriesChart:
         points=bars,
         x_ticks=_step_ticks(first, last, width),
         y_ticks=tuple(Tick(at=v / top * 100, text=units.milliseconds(v)) for v in show.ticks(top)),
-        spans=_profiled_spans(points, first, width),
+        spans=_profiled_spans(windows, first, width),
+        profiled=windows,
         median=None
         if median is None
         else Tick(at=median / top * 100, text=f"median {units.milliseconds(median)}"),
@@ -81,6 +87,8 @@ def series_chart(steps: Steps) -> SeriesChart:
             if spent
         ),
         note=_series_note(points, drawn, top),
+        steps=tuple(_step_bar(p, slow) for p in _thinned(points, LIVE_POINTS)),
+        median_ms=median,
     )
 
 
@@ -91,10 +99,10 @@ def _axis_top(steps: Steps) -> float:
     return max(tallest * 1.05, 1e-6)
 
 
-def _thinned(points: Sequence[StepPoint]) -> list[StepPoint]:
-    if len(points) <= MOST_POINTS:
+def _thinned(points: Sequence[StepPoint], most: int) -> list[StepPoint]:
+    if len(points) <= most:
         return list(points)
-    stride = -(-len(points) // MOST_POINTS)
+    stride = -(-len(points) // most)
     groups = (points[i : i + stride] for i in range(0, len(points), stride))
     return [max(group, key=lambda p: p.ms) for group in groups]
 
@@ -110,16 +118,32 @@ def _point(
         room -= height
         if height > 0:
             parts.append((key, round(height, 2)))
-    notes = [f"step {p.step}: {units.milliseconds(p.ms)} on rank {p.rank}"]
-    notes += [f"{palette.label(k)} {units.milliseconds(ms)}" for k, ms in heights if ms > 0]
-    notes += ["profiled"] * p.profiled + ["holds an evaluation"] * p.has_eval
     return SeriesPoint(
         left=round((p.step - first) * width, 3),
         width=round(drawn_width, 3),
         parts=tuple(parts),
-        hover=", ".join(notes),
+        hover=_hover(p),
         slow=p.step in slow,
     )
+
+
+def _step_bar(p: StepPoint, slow: set[int]) -> StepBar:
+    rest = max(p.ms - p.input_wait_ms - p.checkpoint_ms, 0.0)
+    parts = (p.input_wait_ms, p.checkpoint_ms, rest)
+    return StepBar(
+        step=p.step,
+        parts_ms=tuple(round(part, 4) for part in parts),
+        hover=_hover(p),
+        slow=p.step in slow,
+    )
+
+
+def _hover(p: StepPoint) -> str:
+    parts = (("input_wait", p.input_wait_ms), ("checkpoint", p.checkpoint_ms))
+    notes = [f"step {p.step}: {units.milliseconds(p.ms)} on rank {p.rank}"]
+    notes += [f"{palette.label(k)} {units.milliseconds(ms)}" for k, ms in parts if ms > 0]
+    notes += ["profiled"] * p.profiled + ["holds an evaluation"] * p.has_eval
+    return ", ".join(notes)
 
 
 def _step_ticks(first: int, last: int, width: float) -> tuple[Tick, ...]:
@@ -127,20 +151,27 @@ def _step_ticks(first: int, last: int, width: float) -> tuple[Tick, ...]:
     return tuple(Tick(at=(s - first + 0.5) * width, text=f"{s:,}") for s in marks)
 
 
-def _profiled_spans(points: Sequence[StepPoint], first: int, width: float) -> tuple[Span, ...]:
-    runs: list[list[int]] = []
+def _profiled(points: Sequence[StepPoint]) -> tuple[tuple[int, int], ...]:
+    """Return the first and last step of each stretch of profiled steps."""
+    runs: list[tuple[int, int]] = []
     for step in (p.step for p in points if p.profiled):
         if runs and step == runs[-1][1] + 1:
-            runs[-1][1] = step
+            runs[-1] = (runs[-1][0], step)
         else:
-            runs.append([step, step])
+            runs.append((step, step))
+    return tuple(runs)
+
+
+def _profiled_spans(
+    windows: Sequence[tuple[int, int]], first: int, width: float
+) -> tuple[Span, ...]:
     return tuple(
         Span(
             left=round((a - first) * width, 3),
             width=round((b - a + 1) * width, 3),
             label=f"profiled: steps {a} to {b}",
         )
-        for a, b in runs
+        for a, b in windows
     )
 
 

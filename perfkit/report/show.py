@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 NOT_RECORDED = "not recorded"
 
+Formatter = Callable[[float | None], str]
 
-def known(formatter: Callable[[float | None], str], value: float | None) -> str:
+
+def known(formatter: Formatter, value: float | None) -> str:
     """Return `value` formatted, or "not recorded" for what the capture does not say."""
     if value is None or math.isnan(value):
         return NOT_RECORDED

@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from perfkit.analyzers import result as r
+from perfkit.analyzers.groups import group_rows, size_rows
 from tests.report.parts import (
     HOSTILE,
     Shape,
@@ -13,6 +14,7 @@ from tests.report.parts import (
     series,
     timeline,
 )
+from tests.report.roofline_parts import memory, roofline
 
 
 def io_bound() -> r.Analysis:
@@ -63,6 +65,7 @@ def io_bound() -> r.Analysis:
         operators=operators(("aten::addmm", "aten::mm", "aten::native_layer_norm")),
         timeline=timeline(2, 127_000.0, ("aten::addmm", "aten::mm", "aten::softmax")),
         run=facts("torchrun --nproc-per-node=2 train_cnn.py --workers 0"),
+        roofline=roofline(("aten::addmm", "aten::mm", "aten::native_layer_norm"), placed=False),
     )
 
 
@@ -166,6 +169,11 @@ def hostile_gpu(ranks: int = 8) -> r.Analysis:
         ),
         cannot_tell=(r.CannotTell(claim="checkpoint time", why="no recorder", remedy=HOSTILE[1]),),
     )
+    calls = (
+        collective(HOSTILE[0], "all_reduce", 25 << 20, ranks, {"0": 31, "3": 9}, 4.7, 0.8, 9.1),
+        collective(HOSTILE[4], HOSTILE[3], None, 2, {}, None, None, None),
+        collective(HOSTILE[0], HOSTILE[1], 4 << 10, ranks, {"1": 8}, 0.1, 0.2, 0.07),
+    )
     return r.Analysis(
         schema_version=1,
         perfkit_version="0.1.0",
@@ -193,10 +201,7 @@ def hostile_gpu(ranks: int = 8) -> r.Analysis:
             r.Clock(domain=HOSTILE[5], offset_us=0.0, residual_us=3.1),
             r.Clock(domain="b", offset_us=-412.5, residual_us=None),
         ),
-        collectives=(
-            collective(HOSTILE[0], "all_reduce", 25 << 20, ranks, {"0": 31, "3": 9}, 4.7, 0.8, 9.1),
-            collective(HOSTILE[4], HOSTILE[3], None, 2, {}, None, None, None),
-        ),
+        collectives=calls,
         stragglers=(r.Straggler(rank=0, class_="other", excess_ms=8.0, share_of_steps=0.75),),
         findings=tuple(
             r.Finding(
@@ -222,6 +227,10 @@ def hostile_gpu(ranks: int = 8) -> r.Analysis:
             exit_status=None,
             facts={HOSTILE[0]: HOSTILE[1], "nul": HOSTILE[5]},
         ),
+        roofline=roofline(HOSTILE, ranks),
+        groups=group_rows(calls),
+        message_sizes=size_rows(calls),
+        memory=memory(ranks),
     )
 
 
@@ -297,6 +306,7 @@ def no_trace() -> r.Analysis:
         findings=(),
         operators=(),
         timeline=None,
+        roofline=None,
     )
 
 

@@ -1,6 +1,7 @@
 """The HTML file: complete, offline, bounded in size, and foreign names only ever text."""
 
 import base64
+import gzip
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -8,11 +9,13 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from perfkit.report.html import prose, render, timeline_data
+from perfkit.report import interactive
+from perfkit.report.build import build
+from perfkit.report.html import LIVE, figure_data, prose, render, timeline_data, write
 from perfkit.report.model import Lane, Mark, TimelineChart
 from perfkit.report.names import name
 from tests.report.parts import HOSTILE
-from tests.report.sample import SAMPLES, hostile_gpu
+from tests.report.sample import SAMPLES, hostile_gpu, no_trace
 
 MEGABYTE = 1_000_000
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -80,6 +83,10 @@ def test_the_policy_allows_exactly_the_scripts_of_the_page(page: str) -> None:
     assert policy and policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-eval" not in policy and "script-src 'unsafe-inline'" not in policy
     code = [text for attributes, text in reader.scripts if "type" not in attributes]
+    packed = [text for attributes, text in reader.scripts if attributes.get("id") == "plotly"]
+    assert len(packed) == 1
+    code.append(gzip.decompress(base64.b64decode(packed[0])).decode())
+    assert code[-1] == interactive.bundle()
     hashes = {
         f"'sha256-{base64.b64encode(hashlib.sha256(c.encode()).digest()).decode()}'" for c in code
     }
@@ -125,8 +132,31 @@ def test_every_section_heading_is_in_the_navigation(page: str) -> None:
 
 
 def test_pages_stay_small() -> None:
-    assert len(render(hostile_gpu(8)).encode()) < 0.5 * MEGABYTE
-    assert len(render(hostile_gpu(64)).encode()) < 3 * MEGABYTE
+    assert len(render(hostile_gpu(8)).encode()) < 3 * MEGABYTE
+    assert len(render(hostile_gpu(64)).encode()) < 6 * MEGABYTE
+    assert len(render(hostile_gpu(8), light=True).encode()) < 0.6 * MEGABYTE
+    assert len(render(hostile_gpu(64), light=True).encode()) < 3 * MEGABYTE
+
+
+def test_a_light_page_has_the_charts_and_no_plotly() -> None:
+    light, full = render(hostile_gpu(), light=True), render(hostile_gpu())
+    assert "Plotly" not in light and 'id="plotly"' not in light
+    for chart in ('id="roofline-chart"', 'id="busbw-chart"', 'id="bounds"', 'id="memory-chart"'):
+        assert chart in light and chart in full
+    assert Reader(light).open == []
+
+
+def test_a_page_without_charts_carries_no_plotly() -> None:
+    page = msgspec.structs.replace(build(no_trace()), sections=build(no_trace()).sections[:2])
+    assert 'id="plotly"' not in write(page)
+
+
+def test_chart_data_cannot_leave_its_script_element() -> None:
+    for block in (b for s in build(hostile_gpu()).sections for b in s.blocks):
+        if isinstance(block, LIVE):
+            encoded = str(figure_data(block))
+            assert not set("<>&\u2028\u2029") & set(encoded)
+            assert msgspec.json.decode(encoded)["traces"]
 
 
 def test_the_page_is_the_same_each_time() -> None:

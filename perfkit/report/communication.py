@@ -1,19 +1,24 @@
-"""The sections that are tables: collectives and clocks, operators and kernels, stragglers."""
+"""Communication on the page: by group, size and kind of call; stragglers; clocks."""
 
 from perfkit import units
-from perfkit.analyzers.result import Analysis, Clock, CollectiveRow, OperatorRow, Straggler
+from perfkit.analyzers.result import Analysis, Clock, CollectiveRow, GroupRow, SizeRow, Straggler
 from perfkit.report import palette, show
-from perfkit.report.model import Block, Cell, Column, Section, Table
+from perfkit.report.collective_charts import bandwidth_chart, time_chart
+from perfkit.report.model import Bar, BarChart, Block, Cell, Column, Section, Segment, Table
 from perfkit.report.names import name
-
-MOST_OPERATORS = 60
 
 
 def communication_section(analysis: Analysis) -> Section | None:
     """Return every kind of collective, the stragglers, and the clocks they were compared on."""
     if not analysis.budget.per_rank and not analysis.collectives:
         return None
-    blocks: list[Block] = [_collective_table(analysis)]
+    charts = (bandwidth_chart(analysis), time_chart(analysis))
+    blocks: list[Block] = [chart for chart in charts if chart is not None]
+    if len(analysis.message_sizes) > 1:
+        blocks.append(_size_histogram(analysis.message_sizes))
+    if len(analysis.groups) > 1:
+        blocks.append(_group_table(analysis.groups))
+    blocks.append(_collective_table(analysis))
     if analysis.world.size > 1:
         blocks.append(_straggler_table(analysis))
     if len(analysis.clock) > 1:
@@ -24,6 +29,69 @@ def communication_section(analysis: Analysis) -> Section | None:
         title="Communication",
         lead="Transfer is what the network takes; wait is a rank that arrives late.",
         blocks=tuple(blocks),
+    )
+
+
+def _size_histogram(rows: tuple[SizeRow, ...]) -> BarChart:
+    most = max(row.count for row in rows)
+    return BarChart(
+        id="sizes",
+        caption="Calls per step by message size",
+        bars=tuple(
+            Bar(
+                label=f"≥ {units.size(row.low_bytes)}",
+                total=units.count(row.count),
+                segments=(_size_segment(row, most),),
+            )
+            for row in rows
+        ),
+        legend=(),
+        note="Bins of a factor of four. Many small messages pay the network's latency, few large "
+        "ones its bandwidth.",
+    )
+
+
+def _size_segment(row: SizeRow, most: float) -> Segment:
+    width = row.count / most * 100
+    sent = f"{units.size(row.bytes)} a step"
+    return Segment(
+        key="comm_transfer",
+        width=round(width, 3),
+        text=sent if width > 30 else "",
+        hover=f"{units.size(row.low_bytes)} to {units.size(row.high_bytes)}: "
+        f"{units.count(row.count)} calls a step, {units.size(row.bytes)}, transfer "
+        f"{show.known(units.milliseconds, row.transfer_ms)}",
+    )
+
+
+def _group_table(rows: tuple[GroupRow, ...]) -> Table:
+    return Table(
+        id="groups",
+        caption="Communication by process group, per step and rank",
+        columns=(
+            Column(title="Group"),
+            Column(title="Ranks", numeric=True),
+            Column(title="Operations"),
+            Column(title="Calls", meaning="collective_count", numeric=True),
+            Column(title="Bytes", meaning="group_bytes", numeric=True),
+            Column(title="Transfer", meaning="group_ms", numeric=True),
+            Column(title="Wait", meaning="group_ms", numeric=True),
+            Column(title="Exposed", meaning="group_exposed", numeric=True),
+        ),
+        rows=tuple(_group_row(row) for row in rows),
+    )
+
+
+def _group_row(row: GroupRow) -> tuple[Cell, ...]:
+    return (
+        Cell(text=name(row.group) or show.NOT_RECORDED, foreign=bool(row.group)),
+        Cell(text=f"{row.ranks}", value=row.ranks),
+        Cell(text=", ".join(name(operation, 40) for operation in row.operations)),
+        Cell(text=units.count(row.count), value=row.count),
+        Cell(text=show.known(units.size, row.bytes), value=row.bytes),
+        _milliseconds(row.transfer_ms),
+        _milliseconds(row.wait_ms),
+        _milliseconds(row.exposed_ms),
     )
 
 
@@ -143,53 +211,4 @@ def _clock_row(clock: Clock) -> tuple[Cell, ...]:
         Cell(text=name(clock.domain, 80), foreign=True),
         Cell(text=show.known(units.microseconds, clock.offset_us), value=clock.offset_us),
         Cell(text=show.known(units.microseconds, clock.residual_us), value=clock.residual_us),
-    )
-
-
-def compute_section(analysis: Analysis) -> Section | None:
-    """Return the operators and kernels that take the most time."""
-    if not analysis.operators:
-        return None
-    rows = sorted(analysis.operators, key=lambda row: -row.ms)
-    left_out = len(rows) - MOST_OPERATORS
-    note = f"The {MOST_OPERATORS} longest of {len(rows):,}." if left_out > 0 else ""
-    table = Table(
-        id="operators",
-        caption="Operators and kernels by their own time",
-        columns=(
-            Column(title="Name"),
-            Column(title="Kind"),
-            Column(title="Calls per step", meaning="op_count", numeric=True),
-            Column(title="Time per step", meaning="op_ms", numeric=True),
-            Column(title="Share", meaning="op_share", numeric=True),
-            Column(title="Commonest shapes", meaning="op_shapes"),
-        ),
-        rows=tuple(_operator_row(row) for row in rows[:MOST_OPERATORS]),
-        note=note,
-    )
-    return Section(
-        id="compute",
-        short="Operators",
-        title="Operators and kernels",
-        lead="Where the compute time itself goes.",
-        blocks=(table,),
-    )
-
-
-_KIND_CLASS = {
-    "operator": "compute",
-    "kernel": "compute",
-    "collective": "comm_transfer",
-    "copy": "memcpy",
-}
-
-
-def _operator_row(row: OperatorRow) -> tuple[Cell, ...]:
-    return (
-        Cell(text=name(row.name), foreign=True),
-        Cell(text=name(row.kind, 40), swatch=_KIND_CLASS.get(row.kind, "")),
-        Cell(text=units.count(row.count), value=row.count),
-        _milliseconds(row.ms),
-        Cell(text=units.percent(row.share), value=row.share, bar=min(row.share, 1.0)),
-        Cell(text=name(row.shapes, 160), foreign=True),
     )

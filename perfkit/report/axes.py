@@ -1,0 +1,72 @@
+"""Axes of plots: whole decades or round values around the data, labels, and places in percent."""
+
+import math
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from perfkit import units
+from perfkit.report import show
+from perfkit.report.model import Axis, Tick
+
+Label = Callable[[float | None], str]
+
+_MOST_TICKS = 8
+
+
+def place(axis: Axis, value: float) -> float:
+    """Return where `value` lies on the axis, in percent from its low end."""
+    if axis.log:
+        span = math.log10(axis.high / axis.low)
+        return round(math.log10(value / axis.low) / span * 100, 3)
+    return round((value - axis.low) / (axis.high - axis.low) * 100, 3)
+
+
+def decades(title: str, values: Iterable[float], label: Label, *, suffix: str = "") -> Axis:
+    """Return a logarithmic axis of whole decades that holds all positive values with some room."""
+    low, high = around(values)
+    first, last = round(math.log10(low)), round(math.log10(high))
+    stride = max(1, -(-(last - first) // _MOST_TICKS))
+    at = [10.0**exponent for exponent in range(first, last + 1, stride)]
+    axis = Axis(title=title, low=low, high=high, ticks=(), log=True, suffix=suffix)
+    return replace(axis, ticks=_ticks(axis, at, label))
+
+
+def sizes(title: str, values: Iterable[float]) -> Axis:
+    """Return a logarithmic axis of bytes, labelled at powers of two."""
+    positive = [value for value in values if value > 0] or [1.0]
+    first = math.floor(math.log2(min(positive)) - 0.5)
+    last = max(math.ceil(math.log2(max(positive)) + 0.5), first + 2)
+    stride = max(1, -(-(last - first) // _MOST_TICKS))
+    at = [2.0**exponent for exponent in range(first, last + 1, stride)]
+    axis = Axis(title=title, low=2.0**first, high=2.0**last, ticks=(), log=True)
+    return replace(axis, ticks=_ticks(axis, at, units.size), values=tuple(at))
+
+
+def linear(title: str, top: float, label: Label) -> Axis:
+    """Return an axis from 0 to a little above `top`, labelled at round values."""
+    axis = Axis(title=title, low=0.0, high=max(top * 1.06, 1e-9), ticks=())
+    at = show.ticks(axis.high, 5)
+    return replace(axis, ticks=_ticks(axis, at, label), values=tuple(at))
+
+
+def linear_sizes(title: str, top: float) -> Axis:
+    """Return an axis of bytes from 0 to a little above `top`, labelled at round binary sizes."""
+    axis = Axis(title=title, low=0.0, high=max(top * 1.06, 1.0), ticks=())
+    unit = 1024.0 ** math.floor(max(math.log(axis.high, 1024), 0.0))
+    at = [value * unit for value in show.ticks(axis.high / unit, 5)]
+    return replace(axis, ticks=_ticks(axis, at, units.size), values=tuple(at))
+
+
+def around(values: Iterable[float], *, room: float = 2.0) -> tuple[float, float]:
+    """Return whole decades that hold all positive values with some room; at least one decade."""
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    if not positive:
+        return 1.0, 10.0
+    low = math.floor(math.log10(min(positive) / room))
+    high = math.ceil(math.log10(max(positive) * room))
+    return 10.0**low, 10.0 ** max(high, low + 1)
+
+
+def _ticks(axis: Axis, at: Iterable[float], label: Label) -> tuple[Tick, ...]:
+    return tuple(Tick(at=place(axis, value), text=label(value)) for value in at)

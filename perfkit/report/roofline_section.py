@@ -1,0 +1,361 @@
+"""The roofline on the page: charts, what loses most above its roof, the step against its bounds."""
+
+import msgspec
+
+from perfkit import units
+from perfkit.report import show
+from perfkit.report.model import Block, Cell, Column, Fact, Facts, Note, Section, Table
+from perfkit.report.names import name
+from perfkit.report.roofline_charts import bound_chart, limit_key, roofline_chart
+from perfkit.report.step_charts import network_chart, ridge_chart, step_bound_chart
+from perfkit.roofline.configuration import NetworkRidge
+from perfkit.roofline.place import Point
+from perfkit.roofline.step import Pair, StepRoofline
+from perfkit.roofline.summary import RunRoofline, UsedCeiling, Utilization
+
+MOST_OPERATORS = 60
+MOST_RANKS = 64
+MOST_UNCOSTED = 20
+
+
+def roofline_section(found: RunRoofline | None) -> Section | None:
+    """Return how near the operators and the step come to what the machine can do."""
+    if found is None or not (found.points or found.cannot_tell or found.uncosted):
+        return None
+    return Section(
+        id="roofline",
+        short="Roofline",
+        title="Roofline: what the machine would allow",
+        lead="How near each operator comes to its roof, and how much time a step loses above it.",
+        blocks=tuple(_blocks(found)),
+    )
+
+
+def _blocks(found: RunRoofline) -> list[Block]:
+    blocks: list[Block] = [Facts(items=_facts(found), tiles=True)]
+    if not found.points:
+        blocks += [Note(text=_told(c.claim, c.why, c.remedy)) for c in found.cannot_tell]
+        return blocks
+    if not found.ceilings:
+        blocks.append(_no_ceiling(found))
+    blocks += [Note(text=text, tone="warning") for text in _findings(found.findings)]
+    charts = (roofline_chart(found), bound_chart(found), step_bound_chart(found))
+    blocks += [chart for chart in charts if chart is not None]
+    blocks += [chart for chart in (network_chart(found), ridge_chart(found)) if chart is not None]
+    blocks.append(_known_columns(_operator_table(found)))
+    if found.modules:
+        blocks.append(_known_columns(_module_table(found)))
+    if any(step.ceilings.lowest_s or step.measured.lowest_s for step in found.ranks):
+        blocks.append(_known_columns(_step_table(found)))
+    if found.network:
+        blocks.append(_known_columns(_network_table(found)))
+    if found.ceilings:
+        blocks.append(_ceiling_table(found))
+    if found.uncosted:
+        blocks.append(_uncosted_table(found))
+    if found.cannot_tell:
+        blocks.append(_limits_table(found))
+    return blocks
+
+
+def _known_columns(table: Table) -> Table:
+    """Return a table without the columns that no row has a value for."""
+    kept = [
+        i
+        for i, column in enumerate(table.columns)
+        if not column.numeric or any(row[i].value is not None for row in table.rows)
+    ]
+    return msgspec.structs.replace(
+        table,
+        columns=tuple(table.columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+    )
+
+
+def _findings(texts: tuple[str, ...]) -> list[str]:
+    """Return findings with those that begin alike (one operator on several ranks) told once."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(text.partition(" reached ")[0], []).append(text)
+    return [
+        name(group[0], 600) + (f"; {len(group) - 1} more like this" if len(group) > 1 else "")
+        for group in groups.values()
+    ]
+
+
+def _told(claim: str, why: str, remedy: str) -> str:
+    return name(f"{show.sentence(f'cannot tell {claim}: {why}')} {remedy}", 600)
+
+
+def _no_ceiling(found: RunRoofline) -> Note:
+    remedy = next((c.remedy for c in found.cannot_tell if "ceilings" in c.claim), "")
+    return Note(
+        tone="warning",
+        text="No roof is drawn: no ceiling of this machine is known. "
+        + show.sentence(name(remedy, 300)),
+    )
+
+
+def _facts(found: RunRoofline) -> tuple[Fact, ...]:
+    facts = [
+        Fact(
+            name="Operators with a known cost",
+            text=show.known(units.percent, found.costed_share),
+            meaning="costed_share",
+            note="of the operators' time",
+        )
+    ]
+    above = sum(p.above_roof_s or 0.0 for p in found.points)
+    if any(p.bound_s is not None for p in found.points):
+        facts.append(
+            Fact(
+                name="Time above the roof",
+                text=units.seconds(above),
+                meaning="above_roof",
+                note="per step, mean over ranks",
+            )
+        )
+    facts += [_utilization(entry) for entry in found.utilization]
+    return tuple(facts)
+
+
+_CONVENTIONS = {"executed": "Utilization, executed", "operators": "Utilization, model FLOP"}
+
+
+def _utilization(entry: Utilization) -> Fact:
+    return Fact(
+        name=_CONVENTIONS.get(entry.convention, f"Utilization, {name(entry.convention, 40)}"),
+        text=units.percent(entry.share),
+        meaning="utilization",
+        note=name(entry.counts, 120),
+    )
+
+
+def _operator_table(found: RunRoofline) -> Table:
+    left_out = len(found.points) - MOST_OPERATORS
+    placed = any(point.bound_s is not None for point in found.points)
+    return Table(
+        id="above-roof",
+        caption="Operators by time above their roof" if placed else "Operators by time",
+        columns=(
+            Column(title="Operator"),
+            Column(title="Shapes", meaning="op_shapes"),
+            Column(title="Precision"),
+            Column(title="Time per step", meaning="op_time", numeric=True),
+            Column(title="Bound", meaning="bound", numeric=True),
+            Column(title="Above the roof", meaning="above_roof", numeric=True),
+            Column(title="Of its roof", meaning="attained", numeric=True),
+            Column(title="Bound by", meaning="limit"),
+            Column(title="Achieved", meaning="achieved", numeric=True),
+            Column(title="FLOP/byte", meaning="intensity", numeric=True),
+        ),
+        rows=tuple(_operator_row(point) for point in found.points[:MOST_OPERATORS]),
+        note=f"The {MOST_OPERATORS} first of {len(found.points):,}." if left_out > 0 else "",
+    )
+
+
+def _operator_row(point: Point) -> tuple[Cell, ...]:
+    again = " (recomputed)" if point.recomputed else ""
+    by_compute = point.limit in ("tensor", "vector") or not point.bytes
+    achieved = point.achieved_flop_per_s if by_compute else point.achieved_bytes_per_s
+    shown = units.flops(achieved) if by_compute else units.bandwidth(achieved / 1e9)
+    limit = f"{point.limit or 'not known'}{', cached' if point.cache_resident else ''}"
+    return (
+        Cell(text=name(point.name.removeprefix("aten::"), 120) + again, foreign=True),
+        Cell(text=name(point.dims, 160), foreign=True),
+        Cell(text=name(point.precision, 20)),
+        _seconds(point.time_s),
+        _seconds(point.bound_s),
+        _seconds(point.above_roof_s),
+        _share(point.attained),
+        Cell(text=limit, swatch=limit_key(point.limit)),
+        Cell(text=shown, value=achieved),
+        Cell(text=show.known(units.number, point.intensity), value=point.intensity),
+    )
+
+
+def _seconds(value: float | None) -> Cell:
+    return Cell(text=show.known(units.seconds, value), value=value)
+
+
+def _module_table(found: RunRoofline) -> Table:
+    rows = tuple(
+        (
+            Cell(text=name(module.name.removeprefix("nn.Module: "), 120), foreign=True),
+            _seconds(module.time_s),
+            _seconds(module.bound_s),
+            _share(module.attained),
+        )
+        for module in found.modules[:MOST_OPERATORS]
+    )
+    left_out = len(found.modules) - MOST_OPERATORS
+    return Table(
+        id="modules",
+        caption="Modules, forward and backward",
+        columns=(
+            Column(title="Module"),
+            Column(title="Time per step", meaning="module_time", numeric=True),
+            Column(title="Bound", meaning="bound", numeric=True),
+            Column(title="Of its roof", meaning="attained", numeric=True),
+        ),
+        rows=rows,
+        note=f"The {MOST_OPERATORS} longest of {len(found.modules):,}." if left_out > 0 else "",
+    )
+
+
+def _share(share: float | None) -> Cell:
+    bar = None if share is None else min(share, 1.0)
+    return Cell(text=show.known(units.percent, share), value=share, bar=bar)
+
+
+def _step_table(found: RunRoofline) -> Table:
+    rows = [
+        _pair_row(step, pair)
+        for step in found.ranks[:MOST_RANKS]
+        for pair in (step.ceilings, step.measured)
+        if pair.lowest_s
+    ]
+    return Table(
+        id="step-bounds",
+        caption="The step against its bounds, by rank",
+        columns=(
+            Column(title="Rank"),
+            Column(title="Compute time from"),
+            Column(title="Measured step", meaning="window", numeric=True),
+            Column(title="Compute", meaning="bound_compute", numeric=True),
+            Column(title="Network", meaning="bound_network", numeric=True),
+            Column(title="At least", meaning="lowest", numeric=True),
+            Column(title="Without overlap", meaning="highest", numeric=True),
+            Column(title="Overlap quality", meaning="overlap_quality", numeric=True),
+            Column(title="Bound by", meaning="limit"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _pair_row(step: StepRoofline, pair: Pair) -> tuple[Cell, ...]:
+    overlap = pair.overlap.clipped if pair.overlap is not None else None
+    return (
+        Cell(text=f"rank {step.rank}", value=step.rank),
+        Cell(text=name(pair.compute_from, 60)),
+        _seconds(step.step_s),
+        _seconds(pair.compute_s),
+        _seconds(pair.network_s),
+        _seconds(pair.lowest_s),
+        _seconds(pair.highest_s),
+        Cell(text="cannot tell" if overlap is None else f"{overlap:.2f}", value=overlap),
+        Cell(text=(step.limit or "cannot tell") if pair is step.ceilings else ""),
+    )
+
+
+def _network_table(found: RunRoofline) -> Table:
+    return Table(
+        id="network-ridge",
+        caption="Where this configuration sits on the network's roof",
+        columns=(
+            Column(title="Level"),
+            Column(title="FLOP per byte sent", meaning="network_intensity", numeric=True),
+            Column(title="Ridge", meaning="network_ridge", numeric=True),
+            Column(title="Work to reach it", meaning="work_factor", numeric=True),
+            Column(title="Tokens per rank and step", meaning="rank_tokens", numeric=True),
+            Column(title="Critical tokens", meaning="critical_tokens", numeric=True),
+            Column(title="Bytes with twice the ranks", meaning="growth", numeric=True),
+        ),
+        rows=tuple(_network_row(row) for row in found.network),
+    )
+
+
+def _network_row(row: NetworkRidge) -> tuple[Cell, ...]:
+    return (
+        Cell(text=name(row.level, 60)),
+        Cell(text=units.number(row.intensity), value=row.intensity),
+        _count(row.ridge, units.number),
+        _count(row.work_factor, units.ratio),
+        _count(row.tokens, units.count),
+        _count(row.critical_tokens, units.count),
+        Cell(
+            text=f"{units.ratio(row.doubled_ranks_factor)}, "
+            f"at most {units.ratio(row.limit_factor)}",
+            value=row.doubled_ranks_factor,
+        ),
+    )
+
+
+def _count(value: float | None, formatter: show.Formatter) -> Cell:
+    return Cell(text=show.known(formatter, value), value=value)
+
+
+def _ceiling_table(found: RunRoofline) -> Table:
+    rows = tuple(
+        (
+            Cell(text=f"{c.quantity} {c.precision}".strip()),
+            Cell(text=ceiling_value(c), value=c.value),
+            Cell(text=name(c.source, 300)),
+        )
+        for c in found.ceilings
+    )
+    return Table(
+        id="ceilings",
+        caption="Ceilings used",
+        columns=(
+            Column(title="Ceiling"),
+            Column(title="Value", meaning="ceiling", numeric=True),
+            Column(title="Where it comes from"),
+        ),
+        rows=rows,
+    )
+
+
+def ceiling_value(entry: UsedCeiling) -> str:
+    """Return a ceiling's value in the unit that it has."""
+    if entry.unit == "s":
+        return units.seconds(entry.value)
+    return (
+        units.bandwidth(entry.value / 1e9) if entry.unit == "bytes/s" else units.flops(entry.value)
+    )
+
+
+def _uncosted_table(found: RunRoofline) -> Table:
+    total = sum(entry.time_ns for entry in found.uncosted)
+    unknown = 1.0 - (found.costed_share or 0.0)
+    rows = []
+    for entry in found.uncosted[:MOST_UNCOSTED]:
+        share = entry.time_ns / total * unknown if total else 0.0
+        rows.append(
+            (
+                Cell(text=name(entry.name, 160), foreign=True),
+                Cell(text=name(entry.kind, 40)),
+                Cell(text=units.percent(share), value=share, bar=min(share, 1.0)),
+                Cell(text=name(entry.why, 160)),
+            )
+        )
+    left_out = len(found.uncosted) - MOST_UNCOSTED
+    return Table(
+        id="uncosted",
+        caption="Operators and kernels without a known cost",
+        columns=(
+            Column(title="Name"),
+            Column(title="Kind"),
+            Column(title="Share", meaning="uncosted_share", numeric=True),
+            Column(title="Why"),
+        ),
+        rows=tuple(rows),
+        note=f"{show.plural(left_out, 'shorter one')} not shown." if left_out > 0 else "",
+    )
+
+
+def _limits_table(found: RunRoofline) -> Table:
+    rows = tuple(
+        (Cell(text=name(c.claim)), Cell(text=name(c.why)), Cell(text=name(c.remedy)))
+        for c in found.cannot_tell
+    )
+    return Table(
+        id="roofline-limits",
+        caption="What the roofline lacks here",
+        columns=(
+            Column(title="Missing"),
+            Column(title="Why"),
+            Column(title="What would bring it", prose=True),
+        ),
+        rows=rows,
+    )
