@@ -14,7 +14,7 @@ OPTIONS = {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs"},
-    "report": {"--out"},
+    "report": {"--light", "--out"},
     "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
     "roofline": {"--ceilings", "--json"},
