@@ -1,6 +1,5 @@
 """Communication of a step by process group and by message size, summed from the kinds of calls."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from perfkit.analyzers.parallelism import CANNOT_TELL, Kind
@@ -47,7 +46,7 @@ def size_rows(rows: Iterable[CollectiveRow]) -> tuple[SizeRow, ...]:
     bins: dict[int, list[CollectiveRow]] = {}
     for row in rows:
         if row.bytes is not None and row.bytes > 0:
-            bins.setdefault(int(math.log2(row.bytes)) // 2, []).append(row)
+            bins.setdefault((row.bytes.bit_length() - 1) // 2, []).append(row)
     return tuple(
         SizeRow(
             low_bytes=4**power,
