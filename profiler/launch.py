@@ -7,7 +7,6 @@ run folder, passes signals on and never writes to stdout.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,8 +115,3 @@ def environment_of(environ: Mapping[str, str], request: Capture) -> dict[str, st
         **request.environment(),
         "PYTHONPATH": f"{BOOT}{os.pathsep}{path}" if path else str(BOOT),
     }
-
-
-def say(line: str) -> None:
-    """One line to the user; stdout belongs to the command."""
-    sys.stderr.write(f"perfkit: {line}\n")
