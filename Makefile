@@ -37,12 +37,12 @@ demo: $(INSTALLED) ## profile a small GPT on 2 ranks, print the verdict, write t
 	@echo "The report: $(DEMO)/run/report.html (open it in a browser; it needs no network)"
 
 .PHONY: test
-test: $(INSTALLED) ## all tests; what this machine cannot run is skipped and counted (15 min at most)
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## all tests, real runs one by one; what this machine cannot run is skipped and counted (10 min)
+	$(BIN)/python -m tests.run_all
 
 .PHONY: quick
-quick: $(INSTALLED) ## the tests without the real multi-process runs (2 min)
-	$(BIN)/python -m pytest -m 'not real'
+quick: $(INSTALLED) ## the tests without the real multi-process runs (3 min)
+	$(BIN)/python -m pytest -m 'not real' -n auto
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff, its formatter, mypy --strict, the import contract (1 min)
