@@ -26,6 +26,7 @@ _RUNTIME = frozenset(
     }
 )
 _KERNEL = frozenset({"kernel", "mtia_ccp_events", "hpu_op", "collective_comm"})
+_DEVICE_WORK = frozenset({"gpu_memcpy", "memcpy", "gpu_memset", "memset"})
 _MTIA_COPY = "dma_request"  # between host and device, either way: its name does not say which
 _DEVICE_EVENT = re.compile(r"^event_(wait|record)$")  # MTIA: markers in a queue, no work
 _FIXED = {
@@ -142,6 +143,16 @@ def kind_of(category: str, name: str) -> Kind | None:
     if category == PYTHON:
         return Kind.MODULE if name.startswith(_MODULE) else Kind.PYTHON
     return _FIXED.get(category)
+
+
+def is_runtime_category(category: str) -> bool:
+    """Whether a category, in lower case, is one of calls into a device's runtime or driver."""
+    return category in _RUNTIME
+
+
+def is_device_category(category: str) -> bool:
+    """Whether a category, in lower case, is one of work on a device."""
+    return category in _KERNEL or category in _DEVICE_WORK
 
 
 def _device_kind(name: str) -> Kind:

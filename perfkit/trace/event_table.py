@@ -129,7 +129,8 @@ def _sorted(columns: Columns, base_ns: int, counts: Counts) -> _Rows:
 def _events(rows: _Rows, steps: StepWindows, launch: I32, op: I32) -> Events:
     columns, source = rows.columns, rows.source
     device = columns.device[source].astype(np.int64)
-    device = np.where(device == NONE, columns.process[source], device)
+    process = np.maximum(columns.process[source], NONE)
+    device = np.where(device == NONE, process, device)
     return Events(
         start_ns=rows.start,
         duration_ns=rows.end - rows.start,

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,11 +28,13 @@ class _Part:
     rank: int  # NONE until it is known or guessed
 
 
-def read_foreign(paths: Sequence[Path], *, step_pattern: str = "") -> Run:
+def read_foreign(
+    paths: Sequence[Path], *, step_pattern: str = "", ranks: Mapping[Path, int] | None = None
+) -> Run:
     """Return a run made of traces. A file given by name must be a trace; a folder is searched.
 
-    `step_pattern` names the ranges that are steps. Raises InputError if there is no trace, or if a
-    named file is none.
+    `ranks` are those that the user gave for some of the paths; `step_pattern` names the ranges that
+    are steps. Raises InputError if there is no trace, or if a named file is none.
     """
     parts: list[_Part] = []
     skipped: list[InputError] = []
@@ -40,18 +42,18 @@ def read_foreign(paths: Sequence[Path], *, step_pattern: str = "") -> Run:
         if path.is_dir():
             _search(path, parts, skipped)
         else:
-            parts += _peeked(path)
+            parts += _with_rank(_peeked(path), (ranks or {}).get(path, NONE))
     if not parts:
         raise _no_traces(paths, skipped)
-    ranks, issues = _by_rank(parts)
-    ranks = tuple(replace(record, step_pattern=step_pattern) for record in ranks)
+    found, issues = _by_rank(parts)
+    records = tuple(replace(record, step_pattern=step_pattern) for record in found)
     if skipped:
         issues.append(_skipped(skipped))
     return Run(
         run_id=paths[0].name,
         path=None,
-        ranks=ranks,
-        issues=tuple(issues) + _missing(ranks),
+        ranks=records,
+        issues=tuple(issues) + _missing(records),
     )
 
 
@@ -73,6 +75,18 @@ def _search(folder: Path, parts: list[_Part], skipped: list[InputError]) -> None
                 parts += _peeked(Path(place, name))
             except InputError as error:
                 skipped.append(error)
+
+
+def _with_rank(parts: list[_Part], rank: int) -> list[_Part]:
+    """Return a file's part with the rank that the user gave, if one was given."""
+    if rank == NONE:
+        return parts
+    if len(parts) > 1:
+        raise InputError(
+            f"{parts[0].path}: holds {len(parts)} ranks, not rank {rank} alone",
+            hint="give it without a rank",
+        )
+    return [replace(parts[0], rank=rank)]
 
 
 def _peeked(path: Path) -> list[_Part]:

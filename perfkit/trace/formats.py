@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from perfkit.errors import InputError
 from perfkit.trace.kineto import peek, read_kineto
+from perfkit.trace.kineto_merged import find_ranks, looks_merged
 from perfkit.trace.model import NONE, RankTrace
 from perfkit.trace.nsys import peek_nsys, read_nsys
 from perfkit.trace.nsys_db import is_sqlite
@@ -23,16 +25,26 @@ class Part:
 
 def peek_trace(path: Path) -> tuple[Part, ...]:
     """Return the ranks that a file holds, at least one. Raises InputError if it is no trace."""
-    if not is_sqlite(path):
-        facts = peek(path)
-        return (
-            Part(
-                rank=facts.rank,
-                world_size=facts.world_size,
-                host=facts.host,
-                backend=facts.backend,
-            ),
-        )
+    return _peek_nsys(path) if is_sqlite(path) else _peek_kineto(path)
+
+
+def _peek_kineto(path: Path) -> tuple[Part, ...]:
+    facts = peek(path)
+    if looks_merged(path, says_rank=facts.rank != NONE):
+        ranks = find_ranks(path)
+        if ranks:
+            size = max(facts.world_size, len(ranks))
+            return tuple(
+                Part(rank=one.rank, world_size=size, backend=facts.backend, process=place)
+                for place, one in enumerate(ranks)
+            )
+    only = Part(
+        rank=facts.rank, world_size=facts.world_size, host=facts.host, backend=facts.backend
+    )
+    return (only,)
+
+
+def _peek_nsys(path: Path) -> tuple[Part, ...]:
     export = peek_nsys(path)
     known = export.membership
     if len(export.processes) > 1:  # the environment is the launcher's: its rank is nobody's here
@@ -49,4 +61,9 @@ def read_trace(path: Path, process: int, step_pattern: str) -> RankTrace:
     pattern = re.compile(step_pattern) if step_pattern else None
     if is_sqlite(path):
         return read_nsys(path, process, pattern)
-    return read_kineto(path, pattern=pattern)
+    if process == NONE:
+        return read_kineto(path, pattern=pattern)
+    ranks = find_ranks(path)
+    if process >= len(ranks):
+        raise InputError(f"{path}: has changed while it was read", hint="run the command again")
+    return read_kineto(path, pattern=pattern, processes=ranks[process].processes)

@@ -6,11 +6,15 @@ the user's cache, one entry each, so that a second look at the same input is qui
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from perfkit.errors import InputError
+from perfkit.trace.model import NONE
 from perfkit.trace.nsys_report import REPORT_SUFFIXES, exported
+
+_RANK_OF = re.compile(r"(\d{1,6})=(.+)")
 
 
 def user_cache() -> Path:
@@ -19,16 +23,29 @@ def user_cache() -> Path:
     return Path(base) / "perfkit"
 
 
-def local_paths(given: Sequence[Path | str], cache: Path) -> list[Path]:
-    """Return the files and folders that the arguments name, in order, each once.
+def local_paths(given: Sequence[Path | str], cache: Path) -> dict[Path, int]:
+    """Return the files and folders that the arguments name, in order, each with its rank.
 
-    Raises InputError for one that names nothing or cannot be brought here.
+    The rank is NONE unless the argument says it (`3=trace.json`). Raises InputError for an argument
+    that names nothing or cannot be brought here.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, int] = {}
     for one in given:
-        for path in _expanded(one):
-            found[_usable(path, cache)] = None
-    return list(found)
+        pattern, rank = _split_rank(one)
+        paths = [_usable(path, cache) for path in _expanded(pattern)]
+        if rank != NONE and (len(paths) > 1 or paths[0].is_dir()):
+            raise InputError(
+                f"{one}: a rank goes with one file", hint="for example 0=a.json 1=b.json"
+            )
+        found |= dict.fromkeys(paths, rank)
+    return found
+
+
+def _split_rank(given: Path | str) -> tuple[Path | str, int]:
+    match = _RANK_OF.fullmatch(str(given))
+    if match is None or os.path.lexists(given):
+        return given, NONE
+    return match[2], int(match[1])
 
 
 def _expanded(pattern: Path | str) -> list[Path]:

@@ -1,7 +1,7 @@
 """Reads one Kineto (torch.profiler) file into a RankTrace; merges several files of one rank."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ from perfkit.trace.collectives import Groups, read_collectives
 from perfkit.trace.event_table import Table
 from perfkit.trace.kineto_columns import ColumnBuilder, Extras, NeedsExactTime
 from perfkit.trace.kineto_quality import issues_of
-from perfkit.trace.kineto_schema import Event, ExactEvent, TraceFacts
+from perfkit.trace.kineto_schema import Event, ExactEvent, Loose, TraceFacts
 from perfkit.trace.kineto_text import AnyEvent, TraceText
 from perfkit.trace.model import NONE, Issue, MemorySamples, RankTrace
 from perfkit.trace.source import Source
@@ -37,20 +37,26 @@ class _Decoder:
 
 
 def read_kineto(
-    path: Path, *, keep_python: bool = False, pattern: re.Pattern[str] | None = None
+    path: Path,
+    *,
+    keep_python: bool = False,
+    pattern: re.Pattern[str] | None = None,
+    processes: frozenset[Loose] | None = None,
 ) -> RankTrace:
     """Return what one trace file says; node and clock domain are left for the caller.
 
     `keep_python` keeps the rows of Python functions (with_stack), which can be 90 % of a file;
-    `pattern` names the ranges that are steps.
+    `pattern` names the ranges that are steps; of a merged file only `processes` are read.
     Raises InputError if the file is no Kineto trace or holds no complete event.
     """
     decode = _Decoder()
     text = TraceText(Source(path), decode)
-    builder = ColumnBuilder(keep_python=keep_python)
+    builder = ColumnBuilder(keep_python=keep_python, processes=processes)
     for events in text.batches():
         _add(builder, decode, events)
     facts = TraceFacts().updated(text.head).updated(text.tail)
+    if processes is not None:  # what a merged document says of a rank is one of many's
+        facts = replace(facts, rank=NONE, world_size=0, host="")
     columns = builder.finish()
     if not len(columns.start_ns):
         raise InputError(

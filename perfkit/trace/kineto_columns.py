@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from perfkit.trace import event_names
 from perfkit.trace.columns import Columns
-from perfkit.trace.kineto_schema import NO_JSON, Arguments, Event, ExactEvent
+from perfkit.trace.kineto_schema import NO_JSON, Arguments, Event, ExactEvent, Loose
 from perfkit.trace.model import I32, I64, NONE, OpShape
 
 INEXACT_US = float(1 << 43)
@@ -48,17 +48,21 @@ class Extras:
 class ColumnBuilder:
     """Collects batches of events; `finish` returns the columns."""
 
-    def __init__(self, *, keep_python: bool) -> None:
+    def __init__(self, *, keep_python: bool, processes: frozenset[Loose] | None = None) -> None:
+        self._processes = processes  # None: all
         self._skip = () if keep_python else (event_names.PYTHON,)
         self._categories = _Index()
         self._names = _Index()
         self._shape_keys = _Index()
+        self._texts = _Index()  # processes that are named by text
         self._parts: dict[str, list[NDArray[Any]]] = {}
         self._rows = 0
         self.extras = Extras()
 
     def add(self, events: Sequence[AnyEvent]) -> None:
         """Append one batch. Raises NeedsExactTime before anything of it is kept."""
+        if self._processes is not None:
+            events = [event for event in events if event.pid in self._processes]
         complete = [event for event in events if event.ph == "X"]
         if len(complete) != len(events):
             self._add_others(events)
@@ -83,7 +87,7 @@ class ColumnBuilder:
         collect("duration_ns", duration_ns)
         collect("category", category)
         collect("name", _numbers(self._names, map(_NAME, events), count))
-        collect("process", integers(map(_PROCESS, events), count))
+        collect("process", self._process_numbers(events))
         collect("thread", integers(map(_THREAD, events), count))
         external = integers(map(_EXTERNAL, args), count)
         if (external == NONE).any():
@@ -102,6 +106,15 @@ class ColumnBuilder:
             if said:
                 self.extras.collectives[self._rows + row] = _light(args[row])
         self._rows += count
+
+    def _process_numbers(self, events: list[AnyEvent]) -> I64:
+        """Return process ids; processes named by text are told apart by numbers below NONE."""
+        listed = [_PROCESS(event) for event in events]
+        numbers = integers(listed, len(listed))
+        for row in np.flatnonzero(numbers == NONE).tolist():
+            if isinstance(listed[row], str) and listed[row] != "-1":
+                numbers[row] = NONE - 1 - self._texts[listed[row]]
+        return numbers
 
     def _collect(self, column: str, values: NDArray[Any]) -> None:
         self._parts.setdefault(column, []).append(values)

@@ -68,6 +68,6 @@ def _of_document(name: str, facts: TraceFacts, table: Table) -> Iterator[Issue]:
         yield issue(
             "SEVERAL_PROCESSES",
             "error",
-            f"{name}: holds operators of {table.counts.processes} processes; merged ranks cannot "
-            "be told apart: give each rank's own file",
+            f"{name}: holds operators of {table.counts.processes} processes that cannot be told "
+            "apart: give each rank's own file, or name the processes 'rank 0', 'rank 1', ...",
         )

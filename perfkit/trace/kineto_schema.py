@@ -5,6 +5,7 @@ unread. `TraceFacts` is what the document says around its events. reference: PyT
 files in libkineto's output_json.cpp; the keys changed over the years and all spellings are here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -84,6 +85,29 @@ class ExactEvent(msgspec.Struct, gc=False):
     ts: msgspec.Raw = NO_JSON
     dur: float = 0.0
     args: Arguments | None = None
+
+
+class MarkArguments(msgspec.Struct, gc=False):
+    """What tells the processes of a merged file apart."""
+
+    correlation: int = NONE
+    label: Any = msgspec.field(name="name", default=None)
+    labels: Any = None
+
+
+class Mark(msgspec.Struct, gc=False):
+    """As little of an event as shows whose it is."""
+
+    ph: str = ""
+    cat: str | None = None
+    name: str = ""
+    pid: Loose = None
+    ts: float = 0.0
+    args: MarkArguments | None = None
+
+
+OPERATOR_OF = re.compile(rb'"cat"\s*:\s*"cpu_op"[^{}]*?"pid"\s*:\s*("[^"]*"|-?\d+)')
+"""The process of an operator, in undecoded text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,17 +35,19 @@ OWN_RECORDERS = frozenset({"input_wait", "checkpoint", "gc", "compile"})
 def open_run(paths: Sequence[Path | str], *, step_pattern: str = "") -> Run:
     """Return the run that the paths name: a run folder, folders of several nodes, or any traces.
 
-    A path may be a file, a folder, a pattern such as `traces/*.json.gz`, an archive or a URL.
+    A path may be a file, a folder, a pattern such as `traces/*.json.gz`, an archive or a URL, and
+    `3=trace.json` for a trace that does not say that it is rank 3's.
     `step_pattern` is a regular expression: in foreign traces, the ranges whose names it matches are
     the steps. Reads step lines and facts, and of traces only the head. Raises InputError with what
     is wrong, where, and what next.
     """
-    found = local_paths(paths, user_cache())
+    ranks = local_paths(paths, user_cache())
+    found = list(ranks)
     if not found:
         raise InputError("nothing to read", hint="give a run folder or trace files")
     own = [path for path in found if path.is_dir() and is_run_folder(path)]
     if not own:
-        return read_foreign(found, step_pattern=step_pattern)
+        return read_foreign(found, step_pattern=step_pattern, ranks=ranks)
     if len(own) < len(found):
         other = next(path for path in found if path not in own)
         raise InputError(

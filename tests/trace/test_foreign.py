@@ -169,3 +169,14 @@ def test_the_number_of_the_device_is_not_the_rank(shared_traces: Path, tmp_path:
     shutil.copy(shared_traces / "tracelens" / "mi300_ddp_resnet.json.gz", tmp_path / "t.json.gz")
     trace = load_rank(open_run([tmp_path / "t.json.gz"]).ranks[0], cache=None)
     assert (trace.rank, trace.device, trace.world_size) == (0, 2, 8)
+
+
+def test_rank_by_argument(tmp_path: Path) -> None:
+    first, second = trace_file(tmp_path / "a.json"), trace_file(tmp_path / "b.json")
+    run = open_run([f"5={first}", f"2={second}"])
+    assert ranks(run) == {2: ["b.json"], 5: ["a.json"]}
+    assert "RANK_GUESSED" not in codes(run)
+    odd = trace_file(tmp_path / "3=c.json")  # a file of that name is the file
+    assert ranks(open_run([odd])) == {0: ["3=c.json"]}
+    with pytest.raises(InputError, match="a rank goes with one file"):
+        open_run([f"1={tmp_path}/?.json"])
