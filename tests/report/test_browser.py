@@ -7,41 +7,11 @@ from typing import Any
 import pytest
 
 from perfkit.report.html import render
+from tests.report.opened import Opened
 from tests.report.parts import HOSTILE
 from tests.report.sample import SAMPLES, hostile_gpu, io_bound
 
 pytestmark = pytest.mark.needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as engine:
-        started = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-class Opened:
-    """A page in the browser and everything that it complained about or asked for."""
-
-    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
-        self.page = browser.new_page(**options)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog {dialog.message}"))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
-        self.file = file
-
-    def run(self, script: str) -> Any:
-        return self.page.evaluate(script)
-
-    def assert_quiet(self) -> None:
-        assert self.complaints == []
-        assert self.requests == [self.file.as_uri()]
 
 
 @pytest.fixture(params=[1280, 390])
