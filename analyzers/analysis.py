@@ -12,16 +12,14 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from perfkit.analyzers.budget import make_budget
 from perfkit.analyzers.clock_check import clock_rows
-from perfkit.analyzers.collectives import collective_rows
-from perfkit.analyzers.evidence import Evidence, fact
+from perfkit.analyzers.efficiency_reading import read_efficiency
+from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.findings import find
-from perfkit.analyzers.groups import group_rows, size_rows
-from perfkit.analyzers.join import Joined, blame_rows, join_ranks
-from perfkit.analyzers.network_fit import fit_networks, node_bandwidths
+from perfkit.analyzers.gather import gather, whole_run_shift
+from perfkit.analyzers.groups import size_rows
+from perfkit.analyzers.join import Joined, join_ranks
 from perfkit.analyzers.operators import merge_operators
-from perfkit.analyzers.parallelism import Kind, group_uses, kinds_of
 from perfkit.analyzers.quality import assess
 from perfkit.analyzers.result import (
     SCHEMA_VERSION,
@@ -32,18 +30,17 @@ from perfkit.analyzers.result import (
     Verdict,
 )
 from perfkit.analyzers.run_facts import describe_run, describe_world
+from perfkit.analyzers.second_opinion import replay_graph, second_opinion
 from perfkit.analyzers.sentence import verdict_sentence
-from perfkit.analyzers.skew import unsure_ranks
-from perfkit.analyzers.steps import WholeRun, view_run
-from perfkit.analyzers.stragglers import find_stragglers, usually_late
+from perfkit.analyzers.steps import view_run
 from perfkit.analyzers.survey import RankSurvey, Surroundings, survey_rank
 from perfkit.analyzers.timeline import choose_step, draw_timeline
 from perfkit.analyzers.verdict import (
     Decision,
     decide,
     decide_without_trace,
+    heed,
     seed_of,
-    shift_shares,
     undetermined,
 )
 from perfkit.analyzers.workers import map_in_processes
@@ -52,7 +49,6 @@ from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import join_ranks as join_placed
 from perfkit.roofline.of_run import nodes_of
 from perfkit.roofline.summary import RunRoofline
-from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from perfkit.version import __version__
 
@@ -88,13 +84,17 @@ def analyze(
     captured = tuple(record.rank for record in run.ranks)
     whole = view_run(lines, captured, joined.steps, _slowest_window_ms(joined))
     roofline = _roofline(run, surveys, ceilings)
-    return _judged(_gather(run, surveys, joined, whole), joined, roofline)
+    return _judged(gather(run, surveys, joined, whole), joined, roofline)
 
 
 def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) -> Analysis:
     run, surveys = evidence.run, evidence.surveys
     quality = assess(evidence)
     decision = _decide(run, joined, evidence, quality)
+    graph = replay_graph(surveys, run.world_size)
+    shown = not evidence.whole.not_representative  # the path is of the window, not of the run
+    opinion = second_opinion(graph, decision.dominant if shown else None)
+    decision = heed(decision, opinion)
     return Analysis(
         schema_version=SCHEMA_VERSION,
         perfkit_version=__version__,
@@ -116,6 +116,8 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         networks=evidence.networks,
         message_sizes=size_rows(evidence.collectives),
         memory=tuple(s.memory for s in surveys.values() if s.memory is not None),
+        efficiency=read_efficiency(joined.tables, graph),
+        second_opinion=opinion if surveys else None,
     )
 
 
@@ -224,60 +226,6 @@ def _slowest_window_ms(joined: Joined) -> np.ndarray[tuple[int], np.dtype[np.flo
     return np.asarray(windows.max(axis=0) / 1e6)
 
 
-def _gather(
-    run: Run, surveys: Mapping[int, RankSurvey], joined: Joined, whole: WholeRun
-) -> Evidence:
-    total = int(joined.window_ns.sum())
-    shares = joined.charged_ns.sum(axis=0) / total if total else np.zeros(len(TimeClass))
-    shares = shift_shares(shares, _whole_run_shift(joined, whole))
-    window_ns = {rank: table.sum(axis=1) for rank, table in joined.tables.items()}
-    late = find_stragglers(joined.tables, window_ns, joined.charges)
-    usual = usually_late(joined.charges)
-    suspects = {s.rank for s in late} | ({usual} if usual is not None else set())
-    unsure = unsure_ranks(suspects, joined)
-    nodes = {rank: own.node for rank, own in surveys.items()} | dict(nodes_of(run))
-    rows = collective_rows(joined.views, joined.instances, joined.times)
-    return Evidence(
-        run=run,
-        surveys=surveys,
-        steps=tuple(joined.steps.tolist()),
-        whole=whole,
-        budget=make_budget(joined.tables, joined.steps, joined.unrecorded),
-        shares={c: float(shares[c]) for c in TimeClass},
-        blame=blame_rows(joined.charges),
-        stragglers=tuple(s for s in late if s.rank not in unsure),
-        late_rank=None if usual in unsure else usual,
-        unsure_late=tuple(sorted(unsure)),
-        collectives=rows,
-        groups=group_rows(rows, _group_kinds(run, joined)),
-        networks=fit_networks(joined, nodes, rows, seed_of(run.run_id)),
-        nodes=nodes,
-        node_bandwidth_gbyte_per_s=node_bandwidths(joined, nodes),
-        clocks=joined.clocks,
-        clock_checks=joined.clock_checks,
-        matched=joined.matched,
-    )
-
-
-def _group_kinds(run: Run, joined: Joined) -> dict[str, Kind]:
-    uses = group_uses(view.calls for view in joined.views.values())
-    wrapped = any(fact(record, "ddp") for record in run.ranks)
-    return kinds_of(uses, run.world_size, data_parallel=wrapped)
-
-
-def _whole_run_shift(joined: Joined, whole: WholeRun) -> dict[TimeClass, float]:
-    """Return by how much the whole run's input and checkpoint shares exceed the window's.
-
-    Nothing, where the window represents the run.
-    """
-    shares, total = whole.io_shares, int(joined.window_ns.sum())
-    if not whole.not_representative or shares is None or not total:
-        return {}
-    classes = (TimeClass.INPUT_WAIT, TimeClass.CHECKPOINT)
-    window = [sum(int(t[:, c].sum()) for t in joined.tables.values()) / total for c in classes]
-    return {c: run - own for c, run, own in zip(classes, shares, window, strict=True)}
-
-
 def _decide(run: Run, joined: Joined, evidence: Evidence, quality: Quality) -> Decision:
     if quality.status == "unusable":
         return undetermined("capture_unusable")
@@ -287,7 +235,7 @@ def _decide(run: Run, joined: Joined, evidence: Evidence, quality: Quality) -> D
         joined.charged_ns,
         joined.window_ns,
         seed=seed_of(run.run_id),
-        shift=_whole_run_shift(joined, evidence.whole),
+        shift=whole_run_shift(joined, evidence.whole),
     )
 
 

@@ -80,12 +80,7 @@ def build_graph(run: Run, load: Load) -> StepGraph | Refusal:
         return Refusal(reason="the run holds no trace", remedy="profile it with a window")
     steps = _common_steps([_usable_steps(load(r), r.lines) for r in records])
     if len(steps) < LEAST_STEPS:
-        known = f"step {steps[0]} alone" if steps else "no step"
-        return Refusal(
-            reason=f"{known} was captured whole on all ranks: without a second one the start and "
-            "the end of the capture would count as part of it",
-            remedy="profile a window of at least two steps: --window A:B",
-        )
+        return _too_few(steps)
     pieces, calls, domains = [], {}, {}
     for record in records:
         trace = load(record)
@@ -93,14 +88,41 @@ def build_graph(run: Run, load: Load) -> StepGraph | Refusal:
         calls[trace.rank] = collect_calls(trace)
         domains[trace.rank] = trace.clock_domain
         if sum(len(p.start_ns) for p in pieces) > MOST_TASKS:
-            return Refusal(
-                reason=f"the captured steps hold more than {MOST_TASKS} tasks",
-                remedy="profile fewer steps or ranks",
-            )
-    instances = match_calls(calls, run.world_size)
+            break
+    return join_pieces(pieces, calls, domains, run.world_size)
+
+
+def join_pieces(
+    pieces: Sequence[Piece],
+    calls: Mapping[int, Calls],
+    domains: Mapping[int, str],
+    world_size: int,
+) -> StepGraph | Refusal:
+    """Put the pieces of all ranks, cut over the same steps, together and validate the graph."""
+    if sum(len(p.start_ns) for p in pieces) > MOST_TASKS:
+        return Refusal(
+            reason=f"the captured steps hold more than {MOST_TASKS} tasks",
+            remedy="profile fewer steps or ranks",
+        )
+    instances = match_calls(calls, world_size)
     offsets = rank_offsets(align_clocks(calls, domains, instances), domains)
     on_device = any(table.on_device for table in calls.values())
     return assemble(_Parts(pieces, calls, instances, offsets, on_device))
+
+
+def own_steps(trace: RankTrace, lines: StepLines) -> tuple[int, ...] | Refusal:
+    """Return the steps of one rank that a graph can be built of: its last, at most MOST_STEPS."""
+    steps = _common_steps([_usable_steps(trace, lines)])
+    return steps if len(steps) >= LEAST_STEPS else _too_few(steps)
+
+
+def _too_few(steps: Sequence[int]) -> Refusal:
+    known = f"step {steps[0]} alone" if steps else "no step"
+    return Refusal(
+        reason=f"{known} was captured whole on all ranks: without a second one the start and "
+        "the end of the capture would count as part of it",
+        remedy="profile a window of at least two steps: --window A:B",
+    )
 
 
 def rank_piece(trace: RankTrace, lines: StepLines, steps: tuple[int, ...]) -> Piece:

@@ -8,6 +8,7 @@ JSON Schema from them. Every analyzer fills one part; `analyzers/analysis.py` jo
 import msgspec
 
 from perfkit.analyzers.result_network import NetworkFit
+from perfkit.analyzers.result_replay import Efficiency, SecondOpinion
 from perfkit.roofline.summary import RunRoofline
 
 SCHEMA_VERSION = 1
@@ -363,3 +364,5 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     message_sizes: tuple[SizeRow, ...] = ()
     memory: tuple[RankMemory, ...] = ()  # ranks whose trace holds the allocator's records
     networks: tuple[NetworkFit, ...] = ()
+    efficiency: Efficiency | None = None  # None: no rank computed, or no trace
+    second_opinion: SecondOpinion | None = None  # None: no trace

@@ -74,6 +74,12 @@ def _mixed(decision: Decision) -> str:
     if decision.reason == "low_confidence" and decision.confidence is not None:
         leader, lost = _FAMILY_NAMES[decision.mixed_of[0]], percent(1.0 - decision.confidence)
         text += f", but {leader} does not lead in {lost} of resampled windows"
+    if decision.reason == "second_opinion":
+        other = _FAMILY_NAMES[decision.mixed_of[1]]
+        text += (
+            f"; by exposed time the former leads, but {percent(decision.path_share)} of the "
+            f"critical path over all ranks is {other}"
+        )
     return text
 
 

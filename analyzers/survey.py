@@ -8,9 +8,12 @@ import numpy as np
 
 from perfkit.analyzers.attribution import attribute, unrecorded_classes
 from perfkit.analyzers.calls import Calls, collect_calls
+from perfkit.analyzers.graph import MOST_TASKS, own_steps, rank_piece
+from perfkit.analyzers.graph_pieces import Piece
 from perfkit.analyzers.host_state import ProcessPauses
 from perfkit.analyzers.memory import rank_memory
 from perfkit.analyzers.operators import NamedTime, rank_operators
+from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import RankMemory
 from perfkit.analyzers.timeline import LaneMarks, collect_marks
 from perfkit.analyzers.trace_counts import TraceCounts, count_facts
@@ -45,6 +48,7 @@ class RankSurvey:
     placed: PlacedRank | None
     misfit: str  # why the ceilings that were given are not of this device
     memory: RankMemory | None
+    piece: Piece | Refusal  # its part of the replay graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,21 @@ def survey_rank(
         placed=place_rank(trace, lines, ceilings, around.nodes),
         misfit=reason,
         memory=rank_memory(trace),
+        piece=_piece(trace, lines),
     )
+
+
+def _piece(trace: RankTrace, lines: StepLines) -> Piece | Refusal:
+    steps = own_steps(trace, lines)
+    if isinstance(steps, Refusal):
+        return steps
+    piece = rank_piece(trace, lines, steps)
+    if len(piece.start_ns) > MOST_TASKS // max(trace.world_size, 1):
+        return Refusal(
+            reason=f"the captured steps hold more than {MOST_TASKS} tasks",
+            remedy="profile fewer steps or ranks",
+        )
+    return piece
 
 
 def _without_eval(windows: Windows, lines: StepLines) -> Windows:

@@ -7,13 +7,14 @@ largest family if it leads by a margin and a bootstrap over blocks of steps agre
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from perfkit.analyzers.attribution import N_CLASSES
 from perfkit.analyzers.blame import F64
 from perfkit.analyzers.bootstrap import block_indices, block_length
+from perfkit.analyzers.result_replay import SecondOpinion
 from perfkit.trace.kinds import ROLLUP, TimeClass
 from perfkit.trace.model import I64
 
@@ -45,6 +46,7 @@ class Decision:
     confidence: float | None = None
     reason: str = ""
     shares: dict[str, float] = field(default_factory=dict)
+    path_share: float | None = None  # of the last of mixed_of on the critical path, if that decided
 
     @property
     def severity(self) -> dict[str, str]:
@@ -94,6 +96,23 @@ def decide(
         confidence=confidence,
         reason=reason,
         shares=named,
+    )
+
+
+def heed(decision: Decision, opinion: SecondOpinion) -> Decision:
+    """Return `mixed` where the critical path names another family than the exposed time.
+
+    What is mixed or undetermined already stays so.
+    """
+    settled = decision.label in FAMILIES and decision.dominant is not None
+    if not settled or opinion.agrees is not False or opinion.dominant is None:
+        return decision
+    return replace(
+        decision,
+        label="mixed",
+        mixed_of=(str(decision.dominant), opinion.dominant),
+        reason="second_opinion",
+        path_share=opinion.rollup[opinion.dominant],
     )
 
 
