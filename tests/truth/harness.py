@@ -8,6 +8,7 @@ both share the run folder.
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -160,6 +161,7 @@ def two_nodes(rate: str = "200mbit", burst: str = "32kb") -> Iterator[tuple[Node
 
     The bucket of tbf lets `burst` bytes pass unshaped, so it is kept far below a message.
     """
+    _remove_orphans()
     tag = f"pk{os.getpid()}x{next(_numbers)}"
     left = Node(f"{tag}a", "link0", "10.77.0.1")
     right = Node(f"{tag}b", "link1", "10.77.0.2")
@@ -178,10 +180,21 @@ def two_nodes(rate: str = "200mbit", burst: str = "32kb") -> Iterator[tuple[Node
             subprocess.run(shape, check=True, capture_output=True)
         yield left, right
     finally:
-        for node in (left, right):  # takes the links along
-            subprocess.run(
-                ["ip", "netns", "delete", node.namespace], check=False, capture_output=True
-            )
+        for node in (left, right):
+            _remove(node.namespace)
+
+
+def _remove_orphans() -> None:
+    """Remove the namespaces of test runs that were killed before they could."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    for owner in re.finditer(r"^pk(\d+)x\d+[ab]\b", listed.stdout, re.MULTILINE):
+        if not Path("/proc", owner[1]).exists():
+            _remove(owner[0])
+
+
+def _remove(namespace: str) -> None:
+    """Remove a namespace, and its end of the link with it."""
+    subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)
 
 
 def _ip(*words: str) -> None:

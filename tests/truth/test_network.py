@@ -75,5 +75,19 @@ def test_slow_loader_behind_a_slow_link_is_found_without_a_shared_folder(tmp_pat
 def test_namespaces_are_removed() -> None:
     with pytest.raises(RuntimeError, match="on purpose"), two_nodes() as nodes:
         raise RuntimeError("on purpose")
-    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
-    assert not {node.namespace for node in nodes} & set(left.stdout.split())
+    assert not {node.namespace for node in nodes} & namespaces()
+
+
+def test_namespaces_of_a_killed_run_are_removed_by_the_next() -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    orphan = f"pk{dead.pid}x0a"
+    subprocess.run(["ip", "netns", "add", orphan], check=True)
+    with two_nodes():
+        assert orphan not in namespaces()
+
+
+def namespaces() -> set[str]:
+    """The names of the network namespaces that there are."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    return set(listed.stdout.split())
