@@ -75,7 +75,8 @@ def _opened(paths: Sequence[Path | str], reading: Reading) -> Run:
             f"--step-nvtx {pattern!r} is no regular expression: {error}",
             hint=r"for example --step-nvtx '^iteration (\d+)$'",
         ) from error
-    run = run_folder.open_run(paths, step_pattern=pattern)
+    with console.progress("opening"):
+        run = run_folder.open_run(paths, step_pattern=pattern)
     if pattern and run.path is not None:
         raise UsageError(
             f"{run.path} is a run of perfkit profile, which recorded its steps",

@@ -8,9 +8,12 @@ import glob
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perfkit.errors import InputError
+from perfkit.trace.archive import ARCHIVE_SUFFIXES, unpacked
+from perfkit.trace.fetch import fetched, is_url
 from perfkit.trace.model import NONE
 from perfkit.trace.nsys_report import REPORT_SUFFIXES, exported
 
@@ -23,22 +26,28 @@ def user_cache() -> Path:
     return Path(base) / "perfkit"
 
 
-def local_paths(given: Sequence[Path | str], cache: Path) -> dict[Path, int]:
-    """Return the files and folders that the arguments name, in order, each with its rank.
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file or folder to read. `rank` is NONE unless the argument says it (`3=trace.json`)."""
 
-    The rank is NONE unless the argument says it (`3=trace.json`). Raises InputError for an argument
-    that names nothing or cannot be brought here.
+    path: Path
+    rank: int = NONE
+    is_copy: bool = False  # it lies in the cache: results go elsewhere
+
+
+def find_inputs(given: Sequence[Path | str], cache: Path) -> list[Input]:
+    """Return the files and folders that the arguments name, in order, each once.
+
+    Raises InputError for an argument that names nothing or cannot be brought here.
     """
-    found: dict[Path, int] = {}
+    found: dict[Path, Input] = {}
     for one in given:
         pattern, rank = _split_rank(one)
-        paths = [_usable(path, cache) for path in _expanded(pattern)]
-        if rank != NONE and (len(paths) > 1 or paths[0].is_dir()):
-            raise InputError(
-                f"{one}: a rank goes with one file", hint="for example 0=a.json 1=b.json"
-            )
-        found |= dict.fromkeys(paths, rank)
-    return found
+        inputs = _expanded(pattern, cache)
+        if rank != NONE and (len(inputs) > 1 or inputs[0].path.is_dir()):
+            raise InputError(f"{one}: a rank goes with one file", hint="write 0=a.json 1=b.json")
+        found |= {item.path: replace(item, rank=rank) for item in inputs}
+    return list(found.values())
 
 
 def _split_rank(given: Path | str) -> tuple[Path | str, int]:
@@ -48,17 +57,22 @@ def _split_rank(given: Path | str) -> tuple[Path | str, int]:
     return match[2], int(match[1])
 
 
-def _expanded(pattern: Path | str) -> list[Path]:
+def _expanded(pattern: Path | str, cache: Path) -> list[Input]:
+    if isinstance(pattern, str) and is_url(pattern):
+        return [_local(Input(fetched(pattern, cache), is_copy=True), cache)]
     path = Path(pattern)
     if path.exists() or path.is_symlink():
-        return [path]
+        return [_local(Input(path), cache)]
     matches = sorted(glob.glob(str(pattern), recursive=True))
     if not matches:
         raise InputError(f"{pattern}: no such file or folder", hint="check the path")
-    return list(map(Path, matches))
+    return [_local(Input(Path(match)), cache) for match in matches]
 
 
-def _usable(path: Path, cache: Path) -> Path:
+def _local(item: Input, cache: Path) -> Input:
+    path = item.path
     if path.name.endswith(REPORT_SUFFIXES):
-        return exported(path, cache)
-    return path
+        return replace(item, path=exported(path, cache))
+    if path.name.endswith(ARCHIVE_SUFFIXES) and path.is_file():
+        return replace(item, path=unpacked(path, cache), is_copy=True)
+    return item

@@ -13,7 +13,7 @@ from perfkit.trace.collectives import no_collectives
 from perfkit.trace.flight import join, read_entries
 from perfkit.trace.foreign import read_foreign
 from perfkit.trace.formats import read_trace
-from perfkit.trace.inputs import local_paths, user_cache
+from perfkit.trace.inputs import find_inputs, user_cache
 from perfkit.trace.kinds import Kind
 from perfkit.trace.kineto_schema import parse_ranks
 from perfkit.trace.merge import merge_traces, no_events, no_windows, with_spans
@@ -41,20 +41,21 @@ def open_run(paths: Sequence[Path | str], *, step_pattern: str = "") -> Run:
     the steps. Reads step lines and facts, and of traces only the head. Raises InputError with what
     is wrong, where, and what next.
     """
-    ranks = local_paths(paths, user_cache())
-    found = list(ranks)
-    if not found:
+    inputs = find_inputs(paths, user_cache())
+    if not inputs:
         raise InputError("nothing to read", hint="give a run folder or trace files")
-    own = [path for path in found if path.is_dir() and is_run_folder(path)]
+    own = [item for item in inputs if item.path.is_dir() and is_run_folder(item.path)]
     if not own:
-        return read_foreign(found, step_pattern=step_pattern, ranks=ranks)
-    if len(own) < len(found):
-        other = next(path for path in found if path not in own)
+        ranks = {item.path: item.rank for item in inputs}
+        return read_foreign(list(ranks), step_pattern=step_pattern, ranks=ranks)
+    if len(own) < len(inputs):
+        other = next(item.path for item in inputs if item not in own)
         raise InputError(
             f"{other}: not a run folder, given together with one",
             hint="analyse run folders and foreign traces one after the other",
         )
-    return read_runs(own)
+    run = read_runs([item.path for item in own])
+    return replace(run, path=None) if own[0].is_copy else run
 
 
 def cache_folder(run: Run) -> Path:

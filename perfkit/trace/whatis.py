@@ -8,12 +8,10 @@ import msgspec
 
 from perfkit.errors import InputError
 
-SQLITE_MAGIC = b"SQLite format 3\x00"
 _TRACE_HINT = "give the *.pt.trace.json[.gz] that torch.profiler wrote, or a perfkit run folder"
 
 _MAGICS = (
-    (SQLITE_MAGIC, "an SQLite database, not a Kineto trace", "Nsight exports cannot be read yet"),
-    (b"PK\x03\x04", "a zip archive", "unpack it and give the traces in it"),
+    (b"PK\x03\x04", "a zip archive", "name it *.zip, or unpack it"),
     (b"\x80\x02", "a Python pickle (a memory snapshot or a flight-recorder dump)", _TRACE_HINT),
     (b"\x80\x04", "a Python pickle (a memory snapshot or a flight-recorder dump)", _TRACE_HINT),
     (b"PAR1", "a Parquet file", _TRACE_HINT),
@@ -41,7 +39,7 @@ def _name(text: bytes) -> tuple[str, str]:
         if text.startswith(magic):
             return what, hint
     if b"ustar" in text[257:263]:
-        return "a tar archive", "unpack it and give the traces in it"
+        return "a tar archive", "name it *.tar or *.tar.gz, or unpack it"
     if text.lstrip()[:1] == b"{":
         return _name_object(text)
     if b"\x00" in text[:4096]:
