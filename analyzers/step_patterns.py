@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from perfkit.analyzers.result import Periodicity, SlowStep
-from perfkit.analyzers.step_table import F64, Steady, StepTable
+from perfkit.analyzers.step_table import F64, SteadySteps, StepTable
 from perfkit.trace.model import I64, Bool
 
 SLOW_RATIO = 1.5
@@ -20,7 +20,7 @@ REGULAR_SHARE = 0.7
 MOST_SLOW_STEPS = 20
 
 
-def find_slow_steps(table: StepTable, steady: Steady) -> tuple[SlowStep, ...]:
+def find_slow_steps(table: StepTable, steady: SteadySteps) -> tuple[SlowStep, ...]:
     """List the steps that took far longer than the steady ones, the slowest first."""
     if not steady.mask.any():
         return ()
@@ -40,7 +40,7 @@ def find_slow_steps(table: StepTable, steady: Steady) -> tuple[SlowStep, ...]:
     return tuple(found[:MOST_SLOW_STEPS])
 
 
-def find_periods(table: StepTable, steady: Steady) -> tuple[Periodicity, ...]:
+def find_periods(table: StepTable, steady: SteadySteps) -> tuple[Periodicity, ...]:
     """Find causes that return every N steps: checkpoints, evaluations, collections, slow steps."""
     if not steady.mask.any():
         return ()
@@ -80,7 +80,7 @@ def drift_percent(ms: F64) -> float | None:
     return 100.0 * (last - first) / first if first > 0 else None
 
 
-def _slow_mask(table: StepTable, steady: Steady) -> tuple[Bool, float]:
+def _slow_mask(table: StepTable, steady: SteadySteps) -> tuple[Bool, float]:
     usual = table.slowest_ms[steady.mask]
     median = float(np.median(usual))
     spread = 1.4826 * float(np.median(np.abs(usual - median)))
@@ -92,7 +92,7 @@ def _slow_mask(table: StepTable, steady: Steady) -> tuple[Bool, float]:
     return slow & past_warm_up & ~table.profiled & ~after_profile, median
 
 
-def _causes(table: StepTable, steady: Steady, median: float) -> list[str]:
+def _causes(table: StepTable, steady: SteadySteps, median: float) -> list[str]:
     """Name for each step the recorded part that explains most of its excess."""
     parts = {
         "checkpoint": _most(table.checkpoint_ms),

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perfkit.analyzers.refusal import Refusal
+from perfkit.analyzers.steady import WINDOW_STEPS, slow_head, steady_state
 from perfkit.trace.model import I64, Bool, Spans, StepLines
 
 F64 = NDArray[np.float64]
-
-STEADY_BLOCK = 10
-STEADY_TOLERANCE = 0.02
-"""Steady: medians of consecutive blocks of steps differ by less than this (models.md 7)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +87,7 @@ def _per_step(spans: Spans, index: NDArray[np.int32]) -> F64:
 
 
 @dataclass(frozen=True, slots=True)
-class Steady:
+class SteadySteps:
     """Which steps show the run at its usual pace, without profiler, evaluation or warm-up."""
 
     mask: Bool
@@ -97,7 +95,7 @@ class Steady:
     found: bool  # False: the pace never settled
 
 
-def steady_steps(table: StepTable) -> Steady:
+def steady_steps(table: StepTable) -> SteadySteps:
     """Find the steady, unprofiled steps.
 
     Left out are step 0, steps with an evaluation, profiled steps and the one after them (which pays
@@ -107,40 +105,13 @@ def steady_steps(table: StepTable) -> Steady:
     after_profile[1:] = table.profiled[:-1]
     usable = (table.step > 0) & ~table.has_eval & ~table.profiled & ~after_profile
     rows = np.flatnonzero(usable)
-    if len(rows) < 2 * STEADY_BLOCK:  # too few to see a pace settle
-        head = _skip_slow_head(table.slowest_ms[rows])
-        first = int(rows[head]) if len(rows) else 0
-        return Steady(usable & (np.arange(len(table.step)) >= first), first, True)
-    settled = _settles_at(table.slowest_ms[rows])
-    first = int(rows[settled if settled is not None else STEADY_BLOCK])
-    mask = usable & (np.arange(len(table.step)) >= first)
-    return Steady(mask, first, settled is not None)
-
-
-def _settles_at(ms: F64) -> int | None:
-    """Return the first of a series from which block medians stay together, None if none in half.
-
-    Blocks may differ by 2 % or by what the spread within them explains, whichever is more.
-    """
-    block = STEADY_BLOCK
-    blocks = len(ms) // block
-    start = len(ms) - blocks * block
-    pieces = ms[start:].reshape(blocks, block)
-    medians = np.median(pieces, axis=1)
-    deviation = float(np.median(np.abs(pieces - medians[:, None])))
-    noise = 4 * 1.253 * 1.4826 * deviation / np.sqrt(block)
-    allowed = np.maximum(STEADY_TOLERANCE * medians[1:], noise)
-    moves = np.flatnonzero(np.abs(np.diff(medians)) > allowed)
-    settled = int(moves[-1]) + 1 if len(moves) else 0
-    if settled > blocks // 2:
-        return None
-    return start + settled * block if settled else _skip_slow_head(ms)
-
-
-def _skip_slow_head(ms: F64) -> int:
-    """Drop the first steps while each is far slower than the rest (caches, allocator, autotune)."""
-    usual = float(np.median(ms)) if len(ms) else 0.0
-    head = 0
-    while head < len(ms) // 4 and ms[head] > 1.25 * usual:
-        head += 1
-    return head
+    answer = steady_state(table.slowest_ms[rows])
+    found = not isinstance(answer, Refusal)
+    if not isinstance(answer, Refusal):
+        start = answer.first
+    elif len(rows) < 2 * WINDOW_STEPS:  # too few to see a pace settle, or that it does not
+        start, found = slow_head(table.slowest_ms[rows]), True
+    else:
+        start = WINDOW_STEPS
+    first = int(rows[start]) if len(rows) else 0
+    return SteadySteps(usable & (np.arange(len(table.step)) >= first), first, found)

@@ -7,7 +7,7 @@ import numpy as np
 
 from perfkit.analyzers.result import StepPoint, Steps, Throughput
 from perfkit.analyzers.step_patterns import drift_percent, find_periods, find_slow_steps
-from perfkit.analyzers.step_table import F64, Steady, StepTable, steady_steps, tabulate_steps
+from perfkit.analyzers.step_table import F64, SteadySteps, StepTable, steady_steps, tabulate_steps
 from perfkit.trace.model import I64, StepLines
 
 MOST_POINTS = 2000
@@ -90,7 +90,7 @@ def _quantile(values: F64, q: float) -> float | None:
 
 
 def _per_rank_medians(
-    table: StepTable, steady: Steady, ranks: tuple[int, ...]
+    table: StepTable, steady: SteadySteps, ranks: tuple[int, ...]
 ) -> tuple[float | None, ...]:
     found: list[float | None] = []
     for rank in ranks:
@@ -102,7 +102,7 @@ def _per_rank_medians(
     return tuple(found)
 
 
-def _share(part: F64, table: StepTable, steady: Steady) -> float | None:
+def _share(part: F64, table: StepTable, steady: SteadySteps) -> float | None:
     whole = float(np.nansum(table.ms[steady.mask]))
     return float(np.nansum(part[steady.mask])) / whole if whole > 0 else None
 
@@ -113,7 +113,7 @@ def _eval_cost(table: StepTable, median: float | None) -> float:
     return float(np.maximum(table.slowest_ms[table.has_eval] - median, 0.0).sum())
 
 
-def _throughput(table: StepTable, steady: Steady) -> Throughput:
+def _throughput(table: StepTable, steady: SteadySteps) -> Throughput:
     seconds = float(table.slowest_ms[steady.mask].sum()) / 1e3
     rates: list[float | None] = []
     for counts in (table.samples, table.tokens):
@@ -125,7 +125,11 @@ def _throughput(table: StepTable, steady: Steady) -> Throughput:
 
 
 def _differences(
-    table: StepTable, steady: Steady, analysed: I64, median: float | None, dilation: float | None
+    table: StepTable,
+    steady: SteadySteps,
+    analysed: I64,
+    median: float | None,
+    dilation: float | None,
 ) -> tuple[str, ...]:
     """Name what the analysed steps show differently from the steady rest, beyond noise."""
     window = np.isin(table.step, analysed)

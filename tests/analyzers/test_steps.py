@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from perfkit.analyzers.steady import Steady, steady_state
+from perfkit.analyzers.step_table import steady_steps, tabulate_steps
 from perfkit.analyzers.steps import WholeRun, view_run
 from perfkit.trace.model import StepLines
 from tests.builders import step_lines
@@ -163,3 +165,13 @@ def test_ranks_that_stopped_early_do_not_break_the_table() -> None:
     whole = view(step_lines([100.0] * 30), step_lines([110.0] * 12))
     assert whole.steps.recorded == 30
     assert whole.steps.per_rank_median_ms == (100.0, 110.0)
+
+
+def test_there_is_one_answer_to_where_the_warm_up_ends() -> None:
+    """The whole-run view starts where `steady_state` says, and a quiet run settles at once."""
+    ms = [400.0, 300.0, 250.0, *([200.0] * 12), *([100.0] * 60)]
+    table = tabulate_steps({0: step_lines(ms)})
+    found, answer = steady_steps(table), steady_state(ms[1:])  # step 0 is never analysed
+    assert isinstance(answer, Steady)
+    assert found.first == answer.first + 1
+    assert table.slowest_ms[found.mask].max() == 100.0
