@@ -1,7 +1,8 @@
 """What was run, on what, for the reader of a report: nothing here is a measurement."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from perfkit.analyzers.evidence import fact
 from perfkit.analyzers.result import RunFacts, World
@@ -34,7 +35,7 @@ def describe_run(run: Run, surveys: Mapping[int, RankSurvey]) -> RunFacts:
     started = node.get("started_unix_ns")
     status = node.get("exit_status")
     first = run.ranks[0]
-    sources = [source.name for s in surveys.values() for source in s.sources]
+    sources = _shown_paths(run, [source for s in surveys.values() for source in s.sources])
     return RunFacts(
         run_id=run.run_id,
         command=str(node.get("command_line") or ""),
@@ -49,6 +50,17 @@ def describe_run(run: Run, surveys: Mapping[int, RankSurvey]) -> RunFacts:
         sources=tuple(sources[:MOST_SOURCES]),
         facts=dict(_further(first)),
     )
+
+
+def _shown_paths(run: Run, sources: Sequence[Path]) -> list[str]:
+    """Name files within the run folder, else by as much of their path as tells them apart."""
+    if run.path is not None and all(source.is_relative_to(run.path) for source in sources):
+        return [str(source.relative_to(run.path)) for source in sources]
+    for parts in range(1, max((len(source.parts) for source in sources), default=1) + 1):
+        shown = ["/".join(source.parts[-parts:]) for source in sources]
+        if len(set(shown)) == len(set(sources)):
+            return shown
+    return [str(source) for source in sources]
 
 
 def _node(record: RankRecord, surveys: Mapping[int, RankSurvey]) -> str:
@@ -95,14 +107,18 @@ _FURTHER = {
     "loader workers": ("loader", "num_workers"),
     "loader batch size": ("loader", "batch_size"),
     "pinned memory": ("loader", "pin_memory"),
-    "DDP bucket bytes": ("ddp", "bucket_cap_bytes"),
+    "DDP bucket": ("ddp", "bucket_cap_bytes"),
     "threads": ("threads",),
     "step source": ("step_source",),
 }
+
+
+_SIZES = ("DDP bucket",)
 
 
 def _further(record: RankRecord) -> Iterator[tuple[str, str]]:
     for title, path in _FURTHER.items():
         found = fact(record, *path)
         if found is not None:
-            yield title, str(found)
+            shown = size(found) if title in _SIZES and isinstance(found, int) else str(found)
+            yield title, shown

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from perfkit.analyzers.result import Analysis
 from perfkit.report import (
     communication,
+    efficiency_section,
     memory_section,
     operators,
     overview,
@@ -39,6 +40,7 @@ def _sections(analysis: Analysis) -> Iterator[Section | None]:
     yield time_budget.step_section(analysis)
     yield run_steps.run_section(analysis)
     yield communication.communication_section(analysis)
+    yield efficiency_section.efficiency_section(analysis)
     yield operators.compute_section(analysis)
     yield roofline_section.roofline_section(analysis.roofline)
     yield memory_section.memory_section(analysis)

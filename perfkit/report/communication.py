@@ -6,6 +6,7 @@ from perfkit.report import palette, show
 from perfkit.report.collective_charts import bandwidth_chart, time_chart
 from perfkit.report.model import Bar, BarChart, Block, Cell, Column, Section, Segment, Table
 from perfkit.report.names import name
+from perfkit.report.network_table import network_table
 
 
 def communication_section(analysis: Analysis) -> Section | None:
@@ -16,9 +17,11 @@ def communication_section(analysis: Analysis) -> Section | None:
     blocks: list[Block] = [chart for chart in charts if chart is not None]
     if len(analysis.message_sizes) > 1:
         blocks.append(_size_histogram(analysis.message_sizes))
-    if len(analysis.groups) > 1:
+    if analysis.groups:
         blocks.append(_group_table(analysis.groups))
     blocks.append(_collective_table(analysis))
+    if analysis.networks:
+        blocks.append(network_table(analysis.networks))
     if analysis.world.size > 1:
         blocks.append(_straggler_table(analysis))
     if len(analysis.clock) > 1:
@@ -71,12 +74,14 @@ def _group_table(rows: tuple[GroupRow, ...]) -> Table:
         columns=(
             Column(title="Group"),
             Column(title="Ranks", numeric=True),
+            Column(title="Parallelism", meaning="parallelism"),
             Column(title="Operations"),
             Column(title="Calls", meaning="collective_count", numeric=True),
             Column(title="Bytes", meaning="group_bytes", numeric=True),
             Column(title="Transfer", meaning="group_ms", numeric=True),
             Column(title="Wait", meaning="group_ms", numeric=True),
             Column(title="Exposed", meaning="group_exposed", numeric=True),
+            Column(title="Hidden", meaning="hidden_share", numeric=True),
         ),
         rows=tuple(_group_row(row) for row in rows),
     )
@@ -86,12 +91,14 @@ def _group_row(row: GroupRow) -> tuple[Cell, ...]:
     return (
         Cell(text=name(row.group) or show.NOT_RECORDED, foreign=bool(row.group)),
         Cell(text=f"{row.ranks}", value=row.ranks),
+        Cell(text=name(row.kind, 40), hover=name(row.because, 300)),
         Cell(text=", ".join(name(operation, 40) for operation in row.operations)),
         Cell(text=units.count(row.count), value=row.count),
         Cell(text=show.known(units.size, row.bytes), value=row.bytes),
         _milliseconds(row.transfer_ms),
         _milliseconds(row.wait_ms),
         _milliseconds(row.exposed_ms),
+        Cell(text=show.known(units.percent, row.hidden_share), value=row.hidden_share),
     )
 
 

@@ -1,0 +1,46 @@
+"""What a report says of the run itself: files that can be told apart, sizes in words."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from perfkit.analyzers.analysis import analyze
+from perfkit.analyzers.result import RunFacts
+from perfkit.trace.model import RankTrace
+from tests.builder_items import kernel, step
+from tests.builders import rank_trace, run_of
+
+
+def traced(rank: int, source: str) -> RankTrace:
+    trace = rank_trace(
+        step(0, at_ms=0, ms=10), kernel("gemm", at_ms=1, ms=5), rank=rank, world_size=2
+    )
+    return replace(trace, sources=(Path(source),))
+
+
+def facts(*sources: str, path: str | None = None) -> RunFacts:
+    run, load = run_of(
+        *(traced(rank, source) for rank, source in enumerate(sources)),
+        facts={0: {"ddp": {"bucket_cap_bytes": 26214400}}},
+    )
+    return analyze(replace(run, path=None if path is None else Path(path)), load).run
+
+
+@pytest.mark.parametrize(
+    ("sources", "path", "shown"),
+    [
+        (("/r/a/t.json", "/r/b/t.json"), "/r", ("a/t.json", "b/t.json")),
+        (("/r/a/t.json", "/r/b/t.json"), None, ("a/t.json", "b/t.json")),
+        (("/x/rank0.json", "/x/rank1.json"), None, ("rank0.json", "rank1.json")),
+        (("/x/one/a/t.json", "/x/two/a/t.json"), "/r", ("one/a/t.json", "two/a/t.json")),
+    ],
+)
+def test_files_of_one_name_are_told_apart(
+    sources: tuple[str, ...], path: str | None, shown: tuple[str, ...]
+) -> None:
+    assert facts(*sources, path=path).sources == shown
+
+
+def test_a_bucket_has_a_size() -> None:
+    assert facts("/a.json", "/b.json").facts["DDP bucket"] == "25 MiB"
