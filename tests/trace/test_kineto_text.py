@@ -198,7 +198,6 @@ def test_an_endless_event_ends_the_reading(tmp_path: Path, monkeypatch: pytest.M
         (b"", "empty"),
         (b"   \n", "empty"),
         (b"hello", "text that is not JSON"),
-        (b"SQLite format 3\x00rest", "SQLite"),
         (b"PK\x03\x04....", "zip archive"),
         (b"\x80\x04\x95", "pickle"),
         (b"\x7fELF\x02", "a program"),
