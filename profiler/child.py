@@ -6,9 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
 
 from perfkit.errors import SetupError
+from perfkit.profiler.stopping import stop_tree
 
 FORWARDED = (
     signal.SIGHUP,
@@ -18,6 +22,7 @@ FORWARDED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 SENT_BY_KERNEL = 0x80  # SI_KERNEL: a key at the terminal, which reaches the command by itself
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -51,8 +56,12 @@ def check_executable(command: Sequence[str]) -> None:
     )
 
 
-def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str], environment: Mapping[str, str], *, output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """Start the command as a child that shares our stdin, stdout, stderr and terminal.
+
+    With `output`, stdout and stderr go there and stdin is empty: nobody watches the command.
 
     From here until `wait` returns, the signals to pass on are blocked in this process: they stay
     pending, so that none is lost between the start and the wait.
@@ -62,6 +71,9 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.
         return subprocess.Popen(
             list(command),
             env=dict(environment),
+            stdin=None if output is None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             close_fds=False,
             preexec_fn=lambda: _unblock(mask),  # noqa: PLW1509  (no other thread runs yet)
         )
@@ -86,20 +98,36 @@ def _handled() -> set[signal.Signals]:
     return heard | {signal.SIGCHLD}
 
 
-def wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the child; its exit status, or minus the signal that killed it."""
+@dataclass(frozen=True)
+class Waited:
+    """How the wait for a child ended. `returncode` is minus the signal where one killed it."""
+
+    returncode: int
+    timed_out: bool
+    interrupted: bool  # we were asked to end while we waited
+
+
+def wait(process: subprocess.Popen[bytes], *, seconds: float | None = None) -> Waited:
+    """Wait for the child; after `seconds` it and everything it started are ended."""
     handled = _handled()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    timed_out = interrupted = False
     try:
         while process.poll() is None:
+            if deadline is not None and time.monotonic() >= deadline:
+                timed_out = True
+                stop_tree(process)
+                break
             received = signal.sigtimedwait(handled, 0.5)
             if received is None or received.si_signo == signal.SIGCHLD:
                 continue
+            interrupted |= received.si_signo in ENDING
             if received.si_code != SENT_BY_KERNEL:
                 process.send_signal(received.si_signo)
     finally:
         _drop_pending(handled)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
-    return process.returncode
+    return Waited(process.returncode, timed_out, interrupted)
 
 
 def _drop_pending(handled: set[signal.Signals]) -> None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
+from perfkit.errors import SetupError
 from perfkit.profiler import child, closing, host, run_folder
 from perfkit.profiler.inrank.capture import Capture
 
@@ -28,6 +31,10 @@ class ProfileOptions:
     trace: bool = True  # False: step lines only
     trace_ranks: tuple[int, ...] | None = None  # None: all ranks
     with_stack: bool = False
+    stop_after: int | None = None  # end the training after so many steps, on all ranks together
+    seconds: float | None = None  # end it after so long, whatever it is doing
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside our own
+    output: Path | None = None  # a file for its stdout and stderr; None: our own
 
     def windows_to_trace(self) -> tuple[tuple[int, int], ...]:
         """The windows in order, overlapping and adjoining ones joined; () without traces."""
@@ -48,6 +55,8 @@ class ProfileOutcome:
     status: int | None
     signal: int | None
     warnings: tuple[str, ...] = ()
+    timed_out: bool = False
+    interrupted: bool = False  # perfkit itself was asked to end meanwhile
 
     @property
     def exit_status(self) -> int:
@@ -69,22 +78,42 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         "trace": options.trace,
         "trace_ranks": options.trace_ranks,
         "with_stack": options.with_stack,
+        "stop_after": options.stop_after,
     }
     run_folder.write_node(run, node, document)
-    environment = environment_of(os.environ, request_of(options, run, document))
+    environment = environment_of(
+        {**os.environ, **options.environment}, request_of(options, run, document)
+    )
     try:
-        process = child.start(command, environment)
+        with _opened(options.output) as output:
+            process = child.start(command, environment, output=output)
     except BaseException:
         run_folder.withdraw(run, node)
         raise
-    returncode = child.wait(process)
-    return _close(run, node, document, returncode)
+    return _close(run, node, document, child.wait(process, seconds=options.seconds))
 
 
-def _close(run: Path, node: str, document: dict[str, object], returncode: int) -> ProfileOutcome:
-    status, signal = (returncode, None) if returncode >= 0 else (None, -returncode)
+def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    try:
+        return nullcontext() if output is None else output.open("ab")
+    except OSError as error:
+        raise SetupError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _close(
+    run: Path, node: str, document: dict[str, object], waited: child.Waited
+) -> ProfileOutcome:
+    code = waited.returncode
+    status, signal = (code, None) if code >= 0 else (None, -code)
     warnings = (*closing.missing_ranks(run), *closing.compress_traces(run, node))
-    outcome = ProfileOutcome(run=run, status=status, signal=signal, warnings=warnings)
+    outcome = ProfileOutcome(
+        run=run,
+        status=status,
+        signal=signal,
+        warnings=warnings,
+        timed_out=waited.timed_out,
+        interrupted=waited.interrupted,
+    )
     document |= {
         "ended_unix_ns": time.time_ns(),
         "exit_status": outcome.exit_status,
@@ -104,6 +133,7 @@ def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) 
         windows=options.windows_to_trace(),
         trace_ranks=options.trace_ranks,
         with_stack=options.with_stack,
+        stop_after=options.stop_after,
     )
 
 

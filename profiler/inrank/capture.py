@@ -21,6 +21,7 @@ class Capture:
     windows: tuple[tuple[int, int], ...]  # first and last step, both included; sorted, disjoint
     trace_ranks: tuple[int, ...] | None  # None: all ranks
     with_stack: bool
+    stop_after: int | None = None  # steps after which a trial ends; None: as the program likes
 
     def environment(self) -> dict[str, str]:
         """The variables that `read` turns into this request again."""
@@ -30,6 +31,7 @@ class Capture:
             "windows": self.windows,
             "trace_ranks": self.trace_ranks,
             "with_stack": self.with_stack,
+            "stop_after": self.stop_after,
         }
         return {RUN_DIR: self.run_dir, REQUEST: json.dumps(request, separators=(",", ":"))}
 
@@ -62,4 +64,5 @@ def read(environ: Mapping[str, str] = os.environ) -> Capture | None:
         windows=tuple((first, last) for first, last in request["windows"]),
         trace_ranks=None if ranks is None else tuple(ranks),
         with_stack=request["with_stack"],
+        stop_after=request.get("stop_after"),
     )

@@ -8,6 +8,7 @@
 | SIGTERM                    | a handler, if the program has none: save, then die of it   |
 | SIGTERM, SIGINT in C code  | a thread that the signal wakes, as no handler can run then |
 | SIGKILL                    | nothing; every step line is on disk already                |
+| a trial's step limit       | `stop_here`, after all ranks have come so far              |
 
 After a signal the default action is restored and the signal sent again, so that the launcher
 sees the death that it would have seen without us.
@@ -29,6 +30,8 @@ from typing import Any
 from .rank import Rank
 from .secrets import redact_text
 
+STOPPED = "stopped_by_perfkit"
+REST_S = 0.05  # for gloo's threads: an exit under them can reset a peer's connection
 GRACE_S = 1.0  # how long the main thread may take to notice a signal itself
 
 
@@ -53,6 +56,7 @@ def watch(rank: Rank) -> None:
     """At activation: be told of every way in which this process can end."""
     ending.__init__()  # type: ignore[misc]
     ending.rank = rank
+    rank.at_limit = stop_here
     atexit.register(_at_exit)
     sys.excepthook = _on_exception
     os._exit = _on_os_exit  # type: ignore[assignment]
@@ -71,6 +75,28 @@ def end(how: str, status: int | None) -> None:
             rank.end(how, status)
         except Exception as error:  # the process is ending: note it and let it end
             rank.warn(f"the end was not recorded: {error!r}")
+
+
+def stop_here() -> None:
+    """End a trial that has made its steps, as a success, with all ranks at the same step."""
+    try:
+        _await_others()
+    except Exception as error:  # a peer that is gone: this rank has made its steps all the same
+        if ending.rank is not None:
+            ending.rank.warn(f"the ranks did not stop together: {error!r}")
+    end(STOPPED, 0)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    ending.os_exit(0)
+
+
+def _await_others() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        time.sleep(REST_S)
 
 
 def _at_exit() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +15,7 @@ from .capture import Capture
 from .facts import Facts
 from .files import Stream
 from .tally import Tally, tally
-from .window import Window
+from .window import NEVER, Window
 
 MAX_WARNINGS = 20
 LINE = b'{"k":"step","i":%d,"t0":%d,"t1":%d,"u1":%d,"in":%d,"ck":%d,"mb":%d,"ev":%d,"pr":%d'
@@ -35,6 +36,8 @@ class Rank:
         self.step = 0  # the running step
         self.source: str | None = None  # what ends a step: optimizer, perfkit.step, dataloader
         self.ended = False
+        self.step_limit = NEVER if request.stop_after is None else request.stop_after
+        self.at_limit: Callable[[], None] | None = None  # ends the process (finish.stop_here)
         self._warnings: list[str] = []
 
     def open(self) -> None:
@@ -54,6 +57,8 @@ class Rank:
         self.step += 1
         if self.step >= self.window.next_step:
             self.window.at_boundary(unix)
+        if self.step >= self.step_limit and self.at_limit is not None:
+            self.at_limit()
 
     def _line(self, t: Tally, now: int, unix: int) -> bytes:
         has_eval = t.has_eval or t.eval_candidate
