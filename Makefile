@@ -69,6 +69,14 @@ bench: $(INSTALLED) ## measure --help and, with ../shared, the reading of a 260 
 fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 min)
 	find $(TRACES) -name '*.json.gz' -size -600k -print0 | sort -z | xargs -0 $(BIN)/python -m tests.trace.fuzz 5000
 
+FIXTURE := ../shared/traces/kineto/nanogpt_h100_8ranks
+
+.PHONY: screenshots
+screenshots: demo ## pictures of the demo's report and of an 8-rank GPU capture's, into docs/images (2 min)
+	$(BIN)/python -m tests.report.screenshots docs/images demo=$(DEMO)/run/report.html
+	if test -d $(FIXTURE); then $(BIN)/perfkit analyze $(FIXTURE) --out $(DEMO)/fixture && \
+		$(BIN)/python -m tests.report.screenshots docs/images h100-8-ranks=$(DEMO)/fixture/report.html; fi
+
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's run (a second)
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -75,9 +75,13 @@ def would_change(analysis: Analysis) -> str:
     if len(shares) < 2:
         return ""
     lead = f"{palette.label(shares[1][0])} follows {_points(verdict.margin)} behind"
+    if verdict.reason == "second_opinion":
+        return (
+            "One family is named alone once it leads both by exposed time and on the critical path."
+        )
     if verdict.label == "mixed":
         return show.sentence(
-            f"{lead}; one family is named alone from 10 points and 95 % confidence on"
+            f"{lead}; one family is named alone from 10 points and 95% confidence on"
         )
     return show.sentence(f"{lead}; under 10 points the verdict would read mixed")
 

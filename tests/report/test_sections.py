@@ -6,6 +6,7 @@ from perfkit.analyzers import result as r
 from perfkit.analyzers.result_replay import SecondOpinion
 from perfkit.report.build import build
 from perfkit.report.model import BarChart, Note, PlotChart, Table
+from perfkit.report.overview import would_change
 from tests.report.sample import hostile_gpu, io_bound
 
 
@@ -88,6 +89,13 @@ def test_a_second_opinion_that_differs_is_a_warning() -> None:
         ["Python and launch", "70%"],
         ["Python code", "20%"],
     ]
+
+
+def test_a_verdict_mixed_by_the_second_opinion_says_what_would_change_it() -> None:
+    analysis = hostile_gpu()
+    verdict = msgspec.structs.replace(analysis.verdict, label="mixed", reason="second_opinion")
+    shown = would_change(msgspec.structs.replace(analysis, verdict=verdict))
+    assert shown.endswith("leads both by exposed time and on the critical path.")
 
 
 def test_a_second_opinion_that_was_refused_says_why() -> None:
