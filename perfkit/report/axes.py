@@ -36,7 +36,7 @@ def sizes(title: str, values: Iterable[float]) -> Axis:
     """Return a logarithmic axis of bytes, labelled at powers of two."""
     positive = [value for value in values if value > 0] or [1.0]
     first = math.floor(math.log2(min(positive)) - 0.5)
-    last = max(math.ceil(math.log2(max(positive)) + 0.5), first + 2)
+    last = max(math.ceil(math.log2(max(positive)) + 1), first + 2)
     stride = max(1, -(-(last - first) // _MOST_TICKS))
     at = [2.0**exponent for exponent in range(first, last + 1, stride)]
     axis = Axis(title=title, low=2.0**first, high=2.0**last, ticks=(), log=True)
@@ -69,4 +69,12 @@ def around(values: Iterable[float], *, room: float = 2.0) -> tuple[float, float]
 
 
 def _ticks(axis: Axis, at: Iterable[float], label: Label) -> tuple[Tick, ...]:
-    return tuple(Tick(at=place(axis, value), text=label(value)) for value in at)
+    return tuple(Tick(at=place(axis, value), text=_trimmed(label(value))) for value in at)
+
+
+def _trimmed(text: str) -> str:
+    """Return a label without the zeros behind a round number: `1.00 TFLOP/s` as `1 TFLOP/s`."""
+    figures, space, unit = text.partition(" ")
+    if "." in figures:
+        figures = figures.rstrip("0").rstrip(".")
+    return f"{figures}{space}{unit}"
