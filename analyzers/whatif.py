@@ -31,7 +31,7 @@ class Setting:
     plan: Plan
     work: Work
     network: AlphaBetaFit | None
-    hidden_comm: bool = False  # transfers cost nothing as long as the network keeps up
+    hidden: Work | None = None  # what the transfers cost that nobody waits for any more
 
 
 Edit = Callable[[Setting], "Setting | Refusal"]
@@ -45,6 +45,7 @@ class Change:
     option: str  # of `perfkit whatif`
     assumptions: tuple[str, ...]
     apply: Edit
+    last: bool = False  # to be applied behind all changes that it is combined with
     recipe: str | None = None  # the name under `recipes/` that makes the change real
 
 
@@ -74,16 +75,16 @@ def baseline(graph: StepGraph, network: AlphaBetaFit | None) -> Setting:
 def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
     """Predict the step under all the changes together, or say which of them cannot be predicted."""
     graph, current = setting.graph, setting
-    for change in changes:
+    for change in sorted(changes, key=lambda c: c.last):
         edited = change.apply(current)
         if isinstance(edited, Refusal):
             return Refusal(reason=f"{change.name}: {edited.reason}", remedy=edited.remedy)
         current = edited
     schedule = _replay(current)
     period = graph.period_ns(schedule)
-    if current.hidden_comm:
-        period = max(period, busiest_ns(graph.plan.graph, setting.work, COMMUNICATION)
-                     / len(graph.steps))  # fmt: skip
+    if current.hidden is not None:
+        busy = busiest_ns(graph.plan.graph, current.hidden, COMMUNICATION)
+        period = max(period, busy / len(graph.steps))
     # The replay's own error is taken out: the measured step scales with the replayed ratio.
     ratio = period / graph.period_ns(graph.base)
     before = shares(graph, graph.plan, graph.base, graph.plan.unchanged)

@@ -90,13 +90,14 @@ def perfect_overlap() -> Change:
         tasks = transfer_tasks(setting)
         if isinstance(tasks, Refusal):
             return tasks
-        return replace(with_durations(setting, tasks, 0.0), hidden_comm=True)
+        return replace(with_durations(setting, tasks, 0.0), hidden=setting.work)
 
     return Change(
         name="perfect overlap",
         option="--overlap",
         assumptions=("all communication hides behind compute without slowing it",),
         apply=edit,
+        last=True,
         recipe="overlap",
     )
 

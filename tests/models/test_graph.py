@@ -74,6 +74,14 @@ def test_changes_combine() -> None:
     assert answer.changes == ("network x2", "no input stall")
 
 
+def test_overlap_cannot_hide_more_than_the_network_carries() -> None:
+    graph = graph_of(cpu_run())
+    idle = (changes.no_input_stall(), changes.faster_compute(1e6), changes.perfect_overlap())
+    assert answered(graph, *idle).predicted_ms == pytest.approx(12)
+    for wanted in ((*idle, changes.network(2)), (changes.network(2), *idle)):
+        assert answered(graph, *wanted).predicted_ms == pytest.approx(6)
+
+
 GPU_TRUTH = [
     (changes.network(2), gpu_step_ms(transfer_ms=6)),
     (changes.perfect_overlap(), gpu_step_ms(transfer_ms=0)),
