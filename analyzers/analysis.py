@@ -32,6 +32,7 @@ from perfkit.analyzers.result import (
 from perfkit.analyzers.run_facts import describe_run, describe_world
 from perfkit.analyzers.second_opinion import replay_graph, second_opinion
 from perfkit.analyzers.sentence import verdict_sentence
+from perfkit.analyzers.shelf import shelf_for
 from perfkit.analyzers.steps import view_run
 from perfkit.analyzers.survey import RankSurvey, Surroundings, survey_rank
 from perfkit.analyzers.timeline import choose_step, draw_timeline
@@ -53,6 +54,13 @@ from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from perfkit.version import __version__
 
 Load = Callable[[RankRecord], RankTrace]
+Mapper = Callable[
+    [Callable[[RankRecord], RankSurvey | PerfkitError], Sequence[RankRecord]],
+    Iterable[RankSurvey | PerfkitError],
+]
+
+MOST_DRAWN = 64
+"""Nobody reads a timeline of a thousand ranks, and no page can hold one."""
 
 
 def analyze(
@@ -62,28 +70,41 @@ def analyze(
     jobs: int = 1,
     on_rank: Callable[[int], None] | None = None,
     ceilings: Ceilings | None = None,
+    mapper: Mapper | None = None,
 ) -> Analysis:
     """Analyse a run.
 
     load reads one rank's trace; with `jobs` above 1 it runs in other processes and must pickle.
     on_rank is called with each rank as its survey is done. ceilings: measured on the machine of
-    the run; without them, or where they are of another device, published peaks stand in.
+    the run; without them, or where they are of another device, published peaks stand in. mapper
+    surveys the ranks elsewhere, on a cluster for example; it gives the same results in any place.
     Raises InputError if nothing in the run can be analysed.
     """
     if not run.ranks:
         raise InputError("the run holds no rank", hint="did the training start?")
-    survey = partial(_survey_one, load, Surroundings(ceilings=ceilings, nodes=nodes_of(run)))
-    surveys, failures = _survey(run, survey, jobs, on_rank)
+    with shelf_for(len(run.ranks)) as shelf:
+        around = Surroundings(ceilings=ceilings, nodes=nodes_of(run), shelf=shelf)
+        survey = partial(_survey_one, load, around)
+        outcomes = _outcomes(run, survey, jobs, mapper)
+        return _reduced(run, _sorted_out(outcomes, on_rank), around)
+
+
+def _reduced(
+    run: Run,
+    surveyed: tuple[dict[int, RankSurvey], dict[int, PerfkitError]],
+    around: Surroundings,
+) -> Analysis:
+    surveys, failures = surveyed
     lines = {record.rank: record.lines for record in run.ranks}
     stepped = any(len(own.windows.step) for own in surveys.values())
     if not stepped and not any(len(own.index) for own in lines.values()):
         _raise_nothing(failures)
     run = _with_issues(run, [*_unreadable(failures), *_without_steps(surveys)])
     surveys = {rank: own for rank, own in surveys.items() if len(own.windows.step)}
-    joined = join_ranks(surveys, run.world_size)
+    joined = join_ranks(surveys, run.world_size, around.shelf)
     captured = tuple(record.rank for record in run.ranks)
     whole = view_run(lines, captured, joined.steps, _slowest_window_ms(joined))
-    roofline = _roofline(run, surveys, ceilings)
+    roofline = _roofline(run, surveys, around.ceilings)
     return _judged(gather(run, surveys, joined, whole), joined, roofline)
 
 
@@ -154,29 +175,35 @@ def decode(data: bytes) -> Analysis:
         ) from error
 
 
-def _survey(
+def _outcomes(
     run: Run,
     survey: Callable[[RankRecord], RankSurvey | PerfkitError],
     jobs: int,
+    mapper: Mapper | None,
+) -> Iterator[tuple[int, RankSurvey | PerfkitError]]:
+    """Survey every rank that has a trace; yield each with its outcome, in order."""
+    records = [record for record in run.ranks if record.traces]
+    outcomes: Iterable[RankSurvey | PerfkitError] = map(survey, records)
+    if mapper is not None:
+        outcomes = mapper(survey, records)
+    elif jobs > 1 and len(records) > 1:
+        outcomes = map_in_processes(survey, records, jobs=jobs)
+    yield from zip((record.rank for record in records), outcomes, strict=True)
+
+
+def _sorted_out(
+    outcomes: Iterable[tuple[int, RankSurvey | PerfkitError]],
     on_rank: Callable[[int], None] | None,
 ) -> tuple[dict[int, RankSurvey], dict[int, PerfkitError]]:
-    records = [record for record in run.ranks if record.traces]
     surveys: dict[int, RankSurvey] = {}
     failures: dict[int, PerfkitError] = {}
-
-    def keep(record: RankRecord, outcome: RankSurvey | PerfkitError) -> None:
+    for rank, outcome in outcomes:
         if isinstance(outcome, PerfkitError):
-            failures[record.rank] = outcome
+            failures[rank] = outcome
         else:
-            surveys[record.rank] = outcome
+            surveys[rank] = outcome
         if on_rank is not None:
-            on_rank(record.rank)
-
-    outcomes: Iterable[RankSurvey | PerfkitError] = map(survey, records)
-    if jobs > 1 and len(records) > 1:
-        outcomes = map_in_processes(survey, records, jobs=jobs)
-    for record, outcome in zip(records, outcomes, strict=True):
-        keep(record, outcome)
+            on_rank(rank)
     return surveys, failures
 
 
@@ -257,14 +284,28 @@ def _verdict(decision: Decision, evidence: Evidence) -> Verdict:
 
 
 def _timeline(surveys: Mapping[int, RankSurvey], joined: Joined) -> Timeline | None:
-    marked = [np.array(sorted(s.marks), dtype=np.int64) for s in surveys.values()]
+    views = {rank: joined.views[rank] for rank in _drawn(joined)}
+    marked = [np.array(sorted(surveys[rank].marks), dtype=np.int64) for rank in views]
     if not marked:
         return None
     common = marked[0]
     for own in marked[1:]:
         common = np.intersect1d(common, own)
-    step = choose_step({r: v.windows for r, v in joined.views.items()}, common)
+    step = choose_step({rank: view.windows for rank, view in joined.views.items()}, common)
     if step is None:
         return None
-    marks = {rank: dict(survey.marks) for rank, survey in surveys.items()}
-    return draw_timeline(step, joined.views, marks, joined.rank_clocks)
+    marks = {rank: {step: surveys[rank].marks[step]} for rank in views}
+    return draw_timeline(step, views, marks, joined.rank_clocks)
+
+
+def _drawn(joined: Joined) -> list[int]:
+    """Return the ranks of the timeline: all, or of many the most blamed and others evenly."""
+    ranks = sorted(joined.views)
+    if len(ranks) <= MOST_DRAWN:
+        return ranks
+    by_blame = sorted(joined.charges.by_rank.items(), key=lambda item: -item[1])
+    blamed = dict.fromkeys(rank for (rank, _), ns in by_blame if ns > 0)
+    late = [rank for rank in blamed if rank in joined.views][: MOST_DRAWN // 2]
+    others = [rank for rank in ranks if rank not in late]
+    room = MOST_DRAWN - len(late)
+    return sorted(late + [others[i * len(others) // room] for i in range(room)])

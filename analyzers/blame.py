@@ -18,6 +18,7 @@ from perfkit.analyzers.attribution import N_CLASSES
 from perfkit.analyzers.calls import Calls
 from perfkit.analyzers.collective_split import InstanceTimes, RankSplit, disjoint_waits
 from perfkit.analyzers.matching import Instance
+from perfkit.analyzers.shelf import Kept
 from perfkit.analyzers.windows import Windows
 from perfkit.trace.intervals import Partition, label, measure_before
 from perfkit.trace.kinds import TimeClass
@@ -39,8 +40,13 @@ class RankView:
 
     calls: Calls
     split: RankSplit
-    parts: Partition
+    kept_parts: Kept[Partition]
     windows: Windows
+
+    @property
+    def parts(self) -> Partition:
+        """The rank's time by class, loaded at each call."""
+        return self.kept_parts.get()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from perfkit.analyzers.collective_split import (
 from perfkit.analyzers.evidence import MatchCounts
 from perfkit.analyzers.matching import BY_SEQUENCE, Instance, match_calls
 from perfkit.analyzers.result import Blame
+from perfkit.analyzers.shelf import Shelf
 from perfkit.analyzers.survey import RankSurvey
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64, NONE
@@ -58,8 +59,14 @@ class Joined:
         return table
 
 
-def join_ranks(surveys: Mapping[int, RankSurvey], world_size: int) -> Joined:
-    """Join the surveys of all traced ranks of a job with `world_size` ranks."""
+def join_ranks(
+    surveys: Mapping[int, RankSurvey], world_size: int, shelf: Shelf | None = None
+) -> Joined:
+    """Join the surveys of all traced ranks of a job with `world_size` ranks.
+
+    What grows with a rank's events is put on `shelf`; without one it stays in memory.
+    """
+    shelf = shelf or Shelf()
     steps = common_steps(list(surveys.values()))
     calls = {rank: survey.calls for rank, survey in surveys.items()}
     domains = {rank: survey.clock_domain for rank, survey in surveys.items()}
@@ -68,7 +75,7 @@ def join_ranks(surveys: Mapping[int, RankSurvey], world_size: int) -> Joined:
     checks = check_clocks(calls, domains, instances, clocks)
     rank_clocks = _trusted(clocks, checks, domains)
     times, splits = split_instances(calls, instances, rank_clocks)
-    views = {rank: _view(surveys[rank], splits[rank], steps) for rank in surveys}
+    views = {rank: _view(surveys[rank], splits[rank], steps, shelf) for rank in surveys}
     tables = {rank: class_table(view.parts, view.windows) for rank, view in views.items()}
     return Joined(
         steps=steps,
@@ -122,13 +129,14 @@ def blame_rows(charges: Charges) -> tuple[Blame, ...]:
     return tuple(rows)
 
 
-def _view(survey: RankSurvey, split: RankSplit, steps: I64) -> RankView:
+def _view(survey: RankSurvey, split: RankSplit, steps: I64, shelf: Shelf) -> RankView:
     transfer, bubble, wait = comm_intervals(survey.calls, split)
     cuts = survey.windows.intervals.ravel()
+    parts = split_communication(survey.parts, transfer, bubble, wait, cuts)
     return RankView(
         calls=survey.calls,
         split=split,
-        parts=split_communication(survey.parts, transfer, bubble, wait, cuts),
+        kept_parts=shelf.keep(f"split{survey.rank}", parts),
         windows=survey.windows.only(steps),
     )
 

@@ -15,6 +15,7 @@ from perfkit.analyzers.memory import rank_memory
 from perfkit.analyzers.operators import NamedTime, rank_operators
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import RankMemory
+from perfkit.analyzers.shelf import Kept, Shelf
 from perfkit.analyzers.timeline import LaneMarks, collect_marks
 from perfkit.analyzers.trace_counts import TraceCounts, count_facts
 from perfkit.analyzers.windows import Windows, step_windows
@@ -23,6 +24,14 @@ from perfkit.roofline.of_run import PlacedRank, misfit, place_rank
 from perfkit.trace.intervals import Partition
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import DeviceFacts, Issue, RankTrace, StepLines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """What grows with a rank's events, not only with its steps."""
+
+    parts: Partition
+    marks: Mapping[int, LaneMarks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +46,10 @@ class RankSurvey:
     clock_domain: str
     step_source: str
     windows: Windows
-    parts: Partition
+    detail: Kept[Detail]
     calls: Calls
     unrecorded: frozenset[TimeClass]
     operators: tuple[NamedTime, ...]
-    marks: Mapping[int, LaneMarks]
     counts: TraceCounts
     issues: tuple[Issue, ...]
     sources: tuple[Path, ...]
@@ -50,6 +58,16 @@ class RankSurvey:
     memory: RankMemory | None
     piece: Piece | Refusal  # its part of the replay graph
 
+    @property
+    def parts(self) -> Partition:
+        """The rank's time by class, as far as one rank can tell; loaded at each call."""
+        return self.detail.get().parts
+
+    @property
+    def marks(self) -> Mapping[int, LaneMarks]:
+        """What a timeline draws, by step; loaded at each call."""
+        return self.detail.get().marks
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -57,6 +75,7 @@ class Surroundings:
 
     ceilings: Ceilings | None = None
     nodes: Mapping[int, str] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
 
 
 def survey_rank(
@@ -72,6 +91,7 @@ def survey_rank(
     windows = _without_eval(step_windows(trace), lines)
     pauses = ProcessPauses.of(lines)
     device = next((d for d in trace.devices if d.index == trace.device), None)
+    detail = Detail(parts=attribute(trace, windows, pauses), marks=collect_marks(trace, windows))
     return RankSurvey(
         rank=trace.rank,
         world_size=trace.world_size,
@@ -81,11 +101,10 @@ def survey_rank(
         clock_domain=trace.clock_domain,
         step_source=trace.steps.source,
         windows=windows,
-        parts=attribute(trace, windows, pauses),
+        detail=around.shelf.keep(f"rank{trace.rank}", detail),
         calls=collect_calls(trace),
         unrecorded=unrecorded_classes(trace, on_device=windows.on_device),
         operators=rank_operators(trace, windows),
-        marks=collect_marks(trace, windows),
         counts=count_facts(trace, windows),
         issues=trace.issues,
         sources=trace.sources,

@@ -1,12 +1,20 @@
 """`perfkit analyze`: the verdict of a recorded run, or of traces that others recorded."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from perfkit.cli import console
+
+
+class Engine(StrEnum):
+    """Where ranks are read."""
+
+    local = "local"
+    ray = "ray"
 
 
 def command(
@@ -48,6 +56,13 @@ def command(
             show_default="one a processor",
         ),
     ] = 0,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="Where ranks are read: in processes here, or on the Ray cluster at RAY_ADDRESS "
+            "(else one that is started here)."
+        ),
+    ] = Engine.local,
 ) -> None:
     """Say what bounds a step, on which rank, with what evidence.
 
@@ -57,7 +72,9 @@ def command(
     """
     from perfkit.cli import results
 
-    done = results.produce(paths, out, results.Reading(step_pattern=step_nvtx, jobs=jobs))
+    on_ray = engine is Engine.ray
+    reading = results.Reading(step_pattern=step_nvtx, jobs=jobs, on_ray=on_ray)
+    done = results.produce(paths, out, reading)
     if as_json:
         sys.stdout.buffer.write((done.folder / results.ANALYSIS_FILE).read_bytes().rstrip() + b"\n")
         return

@@ -45,6 +45,7 @@ class Reading:
 
     step_pattern: str = ""
     jobs: int = 0
+    on_ray: bool = False
 
 
 def produce(
@@ -59,8 +60,10 @@ def produce(
     reading = reading or Reading()
     run = _opened(paths, reading)
     folder = writable(out or run.path or elsewhere(run), may_move=out is None, run=run)
-    analysis = analyse(run, measured_ceilings(run, folder), jobs=reading.jobs)
+    measured = measured_ceilings(run, folder)
+    analysis = analyse(run, measured, reading)
     with console.progress("writing the report"):
+        keep_ceilings(folder, measured, analysis)
         write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
         write(folder / REPORT_FILE, html.render(analysis).encode())
     return Results(analysis=analysis, folder=folder)
@@ -86,11 +89,11 @@ def _opened(paths: Sequence[Path | str], reading: Reading) -> Run:
 
 
 def measured_ceilings(run: Run, folder: Path | None = None) -> Ceilings | None:
-    """Return the ceilings that lie beside a run, or in the folder of its results; None if none do.
+    """Return the ceilings beside a run, in the folder of its results, or in the current folder.
 
-    A file that cannot be read costs the analysis nothing but a line.
+    None where there are none. A file that cannot be read costs the analysis nothing but a line.
     """
-    places = [place for place in (run.path, folder) if place is not None]
+    places = [place for place in (run.path, folder, Path.cwd()) if place is not None]
     for file in (place / CEILINGS_FILE for place in dict.fromkeys(places)):
         if file.is_file():
             try:
@@ -100,8 +103,17 @@ def measured_ceilings(run: Run, folder: Path | None = None) -> Ceilings | None:
     return None
 
 
-def analyse(run: Run, measured: Ceilings | None = None, *, jobs: int = 0) -> Analysis:
-    """Analyse a run in `jobs` processes; 0: one for every processor that this process may use."""
+def keep_ceilings(folder: Path, measured: Ceilings | None, analysis: Analysis) -> None:
+    """Keep measured ceilings that were used beside the results, which come out the same again."""
+    used = analysis.roofline.ceilings if analysis.roofline is not None else ()
+    file = folder / CEILINGS_FILE
+    if measured and any(c.source.startswith("measured") for c in used) and not file.exists():
+        write(file, ceilings.encode(measured))
+
+
+def analyse(run: Run, measured: Ceilings | None = None, reading: Reading | None = None) -> Analysis:
+    """Analyse a run. Raises InputError, and UsageError where a cluster cannot be joined."""
+    reading = reading or Reading()
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
     total = len(run.ranks)
     done = itertools.count(1)
@@ -109,10 +121,18 @@ def analyse(run: Run, measured: Ceilings | None = None, *, jobs: int = 0) -> Ana
         return analysis_of.analyze(
             run,
             load,
-            jobs=jobs or len(os.sched_getaffinity(0)),
+            jobs=reading.jobs or len(os.sched_getaffinity(0)),
             on_rank=lambda _: show(f"analysing: {next(done)} of {total} ranks read"),
             ceilings=measured,
+            mapper=_on_ray(reading.jobs) if reading.on_ray else None,
         )
+
+
+def _on_ray(jobs: int) -> analysis_of.Mapper:
+    from perfkit.analyzers import ray_engine
+
+    ray_engine.start_ray()
+    return partial(ray_engine.map_on_ray, jobs=jobs)
 
 
 def recall(path: Path) -> Analysis:
