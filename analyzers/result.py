@@ -9,6 +9,7 @@ import msgspec
 
 from perfkit.analyzers.result_network import NetworkFit
 from perfkit.analyzers.result_replay import Efficiency, SecondOpinion
+from perfkit.analyzers.result_telemetry import NodeLoad
 from perfkit.roofline.summary import RunRoofline
 
 SCHEMA_VERSION = 1
@@ -366,3 +367,4 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[NetworkFit, ...] = ()
     efficiency: Efficiency | None = None  # None: no rank computed, or no trace
     second_opinion: SecondOpinion | None = None  # None: no trace
+    telemetry: tuple[NodeLoad, ...] = ()  # nodes sampled while steps ran

@@ -16,7 +16,9 @@ from typing import IO
 
 from perfkit.errors import SetupError
 from perfkit.profiler import child, closing, host, run_folder
+from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.inrank.capture import Capture
+from perfkit.profiler.telemetry import Telemetry
 
 DEFAULT_WINDOW = (10, 19)
 BOOT = Path(__file__).resolve().parent / "inrank" / "boot"
@@ -90,7 +92,16 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
     except BaseException:
         run_folder.withdraw(run, node)
         raise
-    return _close(run, node, document, child.wait(process, seconds=options.seconds))
+    companions = companions_of(options, run, node)
+    with accompanied(companions):
+        waited = child.wait(process, seconds=options.seconds)
+    return _close(run, node, document, waited, companions)
+
+
+def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion, ...]:
+    """What runs beside the command in this process."""
+    del options
+    return (Telemetry(run, node),)
 
 
 def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:
@@ -101,11 +112,16 @@ def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:
 
 
 def _close(
-    run: Path, node: str, document: dict[str, object], waited: child.Waited
+    run: Path,
+    node: str,
+    document: dict[str, object],
+    waited: child.Waited,
+    companions: Sequence[Companion],
 ) -> ProfileOutcome:
     code = waited.returncode
     status, signal = (code, None) if code >= 0 else (None, -code)
-    warnings = (*closing.missing_ranks(run), *closing.compress_traces(run, node))
+    ours = [warning for companion in companions for warning in companion.warnings]
+    warnings = (*closing.missing_ranks(run), *closing.compress_traces(run, node), *ours)
     outcome = ProfileOutcome(
         run=run,
         status=status,

@@ -75,7 +75,7 @@ def command(
         trace=not no_trace,
         with_stack=with_stack,
         trace_ranks=None if trace_ranks is None else parse_ranks(trace_ranks),
-        **({"windows": tuple(parse_window(text) for text in window)} if window else {}),
+        windows=tuple(parse_window(text) for text in window or ()) or (launch.DEFAULT_WINDOW,),
     )
     if no_trace and (window or trace_ranks or with_stack):
         raise UsageError("--no-trace leaves nothing for --window, --trace-ranks and --with-stack")

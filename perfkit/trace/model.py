@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from perfkit.trace.telemetry import Telemetry
+
 I8 = NDArray[np.uint8]
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
@@ -216,6 +218,7 @@ class NodeRecord:
 
     node: str
     facts: dict[str, object]
+    telemetry: Telemetry | None = None  # nodes/NODE/telemetry.jsonl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import msgspec
 from perfkit.errors import InputError
 from perfkit.trace.model import NONE, Issue, NodeRecord, RankRecord, Run
 from perfkit.trace.steplines import StepFile, read_step_file
+from perfkit.trace.telemetry import read_telemetry
 
 _ATTEMPT = re.compile(r"attempt(\d+)")
 _RANK = re.compile(r"rank(\d+)(?:\.(.*))?")
@@ -92,7 +93,12 @@ def _entries(path: Path) -> list[Path]:
 def _nodes(path: Path) -> list[NodeRecord]:
     folders = [entry for entry in _entries(path / "nodes") if entry.is_dir()]
     return [
-        NodeRecord(node=folder.name, facts=read_object(folder / "run.json")) for folder in folders
+        NodeRecord(
+            node=folder.name,
+            facts=read_object(folder / "run.json"),
+            telemetry=read_telemetry(folder / "telemetry.jsonl"),
+        )
+        for folder in folders
     ]
 
 

@@ -1,0 +1,124 @@
+"""What each machine did while steps ran: who used its processors, whether its GPUs were slowed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+from perfkit.analyzers.result_telemetry import GpuLoad, NodeLoad, RankLoad
+from perfkit.trace.model import Run
+from perfkit.trace.telemetry import GpuFacts, GpuSample, RankSample, Sample, Telemetry
+
+SLOWED = 0x8 | 0x20 | 0x40 | 0x80
+"""NVML's clock throttle reasons that mean trouble: hardware slowdown, software thermal, hardware
+thermal, hardware power brake (nvml.h, nvmlClocksThrottleReason*)."""
+POWER_CAP = 0x4
+"""Software power cap: usual under full load."""
+
+
+def node_loads(run: Run) -> tuple[NodeLoad, ...]:
+    """Summarise each node's samples that lie within the run's steps; nodes without any are left out."""  # noqa: E501
+    begin = min((int(r.lines.start_ns[0]) for r in run.ranks if len(r.lines.index)), default=None)
+    end = max((int(r.lines.end_ns[-1]) for r in run.ranks if len(r.lines.index)), default=None)
+    loads = []
+    for record in run.nodes:
+        if record.telemetry is None or begin is None or end is None:
+            continue
+        inside = [s for s in record.telemetry.samples if s.u - s.dt >= begin and s.u <= end]
+        if inside:
+            loads.append(_load(record.node, record.telemetry, inside))
+    return tuple(loads)
+
+
+def _load(node: str, telemetry: Telemetry, samples: Sequence[Sample]) -> NodeLoad:
+    def per_ns(pick: Callable[[Sample], int | None]) -> float | None:
+        return _rate((pick(s), s.dt) for s in samples)
+
+    busy, own = per_ns(lambda s: s.host.busy_ns), per_ns(lambda s: s.host.own_ns)
+    stolen = per_ns(lambda s: s.host.steal_ns)
+    free = [s.host.mem_available for s in samples if s.host.mem_available is not None]
+    others = None if busy is None or own is None else max(busy - own - (stolen or 0.0), 0.0)
+    return NodeLoad(
+        node=node,
+        samples=len(samples),
+        seconds=sum(s.dt for s in samples) / 1e9,
+        processors=telemetry.processors,
+        busy_cores=busy,
+        own_cores=own,
+        other_cores=others,
+        stolen_cores=stolen,
+        least_free_memory_bytes=min(free, default=None),
+        disk_read_bytes_per_s=_per_s(per_ns(lambda s: s.host.disk_read)),
+        disk_written_bytes_per_s=_per_s(per_ns(lambda s: s.host.disk_written)),
+        net_sent_bytes_per_s=_per_s(per_ns(lambda s: s.host.net_sent)),
+        net_received_bytes_per_s=_per_s(per_ns(lambda s: s.host.net_received)),
+        ranks=tuple(_rank_loads(samples)),
+        gpus=tuple(_gpu_loads(telemetry.gpus, samples)),
+    )
+
+
+def _rate(grown: Iterable[tuple[int | None, int]]) -> float | None:
+    """Growth per nanosecond over the intervals that have one."""
+    known = [(value, span) for value, span in grown if value is not None]
+    return sum(v for v, _ in known) / sum(s for _, s in known) if known else None
+
+
+def _per_s(per_ns: float | None) -> float | None:
+    return None if per_ns is None else per_ns * 1e9
+
+
+def _rank_loads(samples: Sequence[Sample]) -> Iterable[RankLoad]:
+    found: dict[int, list[tuple[RankSample, int]]] = {}
+    for sample in samples:
+        for own in sample.ranks:
+            found.setdefault(own.rank, []).append((own, sample.dt))
+    for rank, seen in sorted(found.items()):
+        yield RankLoad(
+            rank=rank,
+            peak_rss_bytes=max((r.rss for r, _ in seen if r.rss is not None), default=None),
+            cpu_cores=_rate((r.cpu_ns, dt) for r, dt in seen),
+            queued_share=_rate((r.queued_ns, dt) for r, dt in seen),
+        )
+
+
+def _gpu_loads(facts: Sequence[GpuFacts], samples: Sequence[Sample]) -> Iterable[GpuLoad]:
+    found: dict[int, list[GpuSample]] = {}
+    for sample in samples:
+        for gpu in sample.gpus or ():
+            found.setdefault(gpu.index, []).append(gpu)
+    known = {fact.index: fact for fact in facts}
+    for index, own in sorted(found.items()):
+        yield _gpu_load(known.get(index, GpuFacts(index=index)), own)
+
+
+def _gpu_load(fact: GpuFacts, own: Sequence[GpuSample]) -> GpuLoad:
+    reasons = [s.throttle for s in own if s.throttle is not None]
+    slow = [s.sm_mhz for s in own if s.sm_mhz is not None and (s.throttle or 0) & SLOWED]
+    errors = [s.ecc for s in own if s.ecc is not None]
+    clocks = _known(s.sm_mhz for s in own)
+    return GpuLoad(
+        index=fact.index,
+        name=fact.name or "",
+        utilisation_percent=_mean(_known(s.util for s in own)),
+        peak_memory_bytes=max((s.mem_used for s in own if s.mem_used is not None), default=None),
+        sm_mhz=median(clocks) if clocks else None,
+        max_sm_mhz=fact.max_sm_mhz,
+        power_w=_mean(_known(s.power_w for s in own)),
+        power_limit_w=fact.power_limit_w,
+        peak_temp_c=max(_known(s.temp_c for s in own), default=None),
+        slowed_share=_share(reasons, SLOWED),
+        power_capped_share=_share(reasons, POWER_CAP),
+        slowed_sm_mhz=median(slow) if slow else None,
+        new_ecc_errors=errors[-1] - errors[0] if errors else None,
+        xids=tuple(number for s in own for number in s.xid),
+    )
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _share(reasons: list[int], mask: int) -> float | None:
+    return sum(bool(r & mask) for r in reasons) / len(reasons) if reasons else None
