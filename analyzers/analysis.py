@@ -35,8 +35,8 @@ from perfkit.analyzers.sentence import verdict_sentence
 from perfkit.analyzers.shelf import shelf_for
 from perfkit.analyzers.steps import view_run
 from perfkit.analyzers.survey import RankSurvey, Surroundings, survey_rank
-from perfkit.analyzers.timeline import choose_step, draw_timeline
 from perfkit.analyzers.telemetry import node_loads
+from perfkit.analyzers.timeline import choose_step, draw_timeline
 from perfkit.analyzers.verdict import (
     Decision,
     decide,
@@ -141,6 +141,7 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         efficiency=read_efficiency(joined.tables, graph),
         second_opinion=opinion if surveys else None,
         telemetry=node_loads(run),
+        pipeline=evidence.pipeline,
     )
 
 

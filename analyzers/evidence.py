@@ -7,6 +7,7 @@ from perfkit.analyzers.clock_check import ClockCheck
 from perfkit.analyzers.clocks import DomainClock
 from perfkit.analyzers.result import Blame, Budget, CollectiveRow, GroupRow, Straggler
 from perfkit.analyzers.result_network import NetworkFit
+from perfkit.analyzers.result_pipeline import PipelineFacts
 from perfkit.analyzers.steps import WholeRun
 from perfkit.analyzers.survey import RankSurvey
 from perfkit.trace.kinds import TimeClass
@@ -44,6 +45,8 @@ class Evidence:
     clocks: tuple[DomainClock, ...]
     clock_checks: tuple[ClockCheck, ...]
     matched: MatchCounts
+    pipeline: PipelineFacts | None
+    compute_spread: float  # longest less shortest compute of a step's ranks, over their mean
 
     @property
     def on_device(self) -> bool:

@@ -1,6 +1,13 @@
 """What to act on, most costly first: the table of rules and the order of their findings."""
 
-from perfkit.analyzers import rules_comm, rules_host, rules_io, rules_network, rules_telemetry
+from perfkit.analyzers import (
+    rules_comm,
+    rules_host,
+    rules_io,
+    rules_model,
+    rules_network,
+    rules_telemetry,
+)
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.rules import Rule
@@ -11,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *rules_network.RULES,
     *rules_host.RULES,
     *rules_telemetry.RULES,
+    *rules_model.RULES,
 )
 
 _ORDER = {"high": 0, "moderate": 1, "info": 2}

@@ -11,6 +11,7 @@ from perfkit.analyzers.groups import group_rows
 from perfkit.analyzers.join import Joined, blame_rows
 from perfkit.analyzers.network_fit import fit_networks, node_bandwidths
 from perfkit.analyzers.parallelism import Kind, group_uses, kinds_of
+from perfkit.analyzers.pipeline_facts import pipeline_facts
 from perfkit.analyzers.skew import unsure_ranks
 from perfkit.analyzers.steps import WholeRun
 from perfkit.analyzers.stragglers import find_stragglers, usually_late
@@ -54,7 +55,20 @@ def gather(
         clocks=joined.clocks,
         clock_checks=joined.clock_checks,
         matched=joined.matched,
+        pipeline=pipeline_facts(surveys, joined),
+        compute_spread=_compute_spread(joined),
     )
+
+
+def _compute_spread(joined: Joined) -> float:
+    """Return the mean over steps of how far the ranks' compute lies apart, over its mean."""
+    if not joined.tables:
+        return 0.0
+    compute = np.stack([table[:, TimeClass.COMPUTE] for table in joined.tables.values()])
+    compute = compute[:, compute.sum(axis=0) > 0]
+    if not compute.size:
+        return 0.0
+    return float(((compute.max(axis=0) - compute.min(axis=0)) / compute.mean(axis=0)).mean())
 
 
 def _group_kinds(run: Run, joined: Joined) -> dict[str, Kind]:

@@ -9,6 +9,7 @@ STRETCHES = 240
 """Points of a course at most: each shows the most that was held in its stretch of time."""
 
 STEPS_FOR_GROWTH = 3
+STEPS_FOR_TREND = 5
 
 
 def rank_memory(trace: RankTrace) -> RankMemory | None:
@@ -24,13 +25,15 @@ def rank_memory(trace: RankTrace) -> RankMemory | None:
     if not len(held.at_ns):
         return None
     peak = int(held.allocated_bytes.argmax())
+    at_ends = _at_ends(held, trace.steps)
     return RankMemory(
         rank=trace.rank,
         device="cpu" if device == NONE else f"{trace.device_kind}:{device}",
         peak_allocated_bytes=int(held.allocated_bytes[peak]),
         peak_reserved_bytes=int(held.reserved_bytes.max()),
         peak_step=_step_at(trace.steps, int(held.at_ns[peak])),
-        growth_bytes_per_step=_growth(held, trace.steps),
+        growth_bytes_per_step=_growth(at_ends),
+        rises=len(at_ends) >= STEPS_FOR_TREND and bool((np.diff(at_ends) > 0).all()),
         samples=len(held.at_ns),
         series=_series(held),
     )
@@ -50,13 +53,16 @@ def _step_at(steps: StepWindows, at_ns: int) -> int | None:
     return int(steps.index[inside[0]]) if len(inside) else None
 
 
-def _growth(held: MemorySamples, steps: StepWindows) -> float | None:
+def _at_ends(held: MemorySamples, steps: StepWindows) -> I64:
+    """Return what was allocated at the end of each whole step."""
     ends: I64 = steps.end_ns[steps.complete]
     last = np.searchsorted(held.at_ns, ends, side="right") - 1
-    last = last[last >= 0]
-    if len(last) < STEPS_FOR_GROWTH:
+    return held.allocated_bytes[last[last >= 0]]
+
+
+def _growth(at_ends: I64) -> float | None:
+    if len(at_ends) < STEPS_FOR_GROWTH:
         return None
-    at_ends = held.allocated_bytes[last]
     return float(at_ends[-1] - at_ends[0]) / (len(at_ends) - 1)
 
 

@@ -8,6 +8,7 @@ JSON Schema from them. Every analyzer fills one part; `analyzers/analysis.py` jo
 import msgspec
 
 from perfkit.analyzers.result_network import NetworkFit
+from perfkit.analyzers.result_pipeline import PipelineFacts
 from perfkit.analyzers.result_replay import Efficiency, SecondOpinion
 from perfkit.analyzers.result_telemetry import NodeLoad
 from perfkit.roofline.summary import RunRoofline
@@ -321,6 +322,7 @@ class RankMemory(msgspec.Struct, frozen=True, kw_only=True):
     peak_reserved_bytes: int
     peak_step: int | None  # None: the peak lies outside the steps
     growth_bytes_per_step: float | None
+    rises: bool = False  # at the end of every whole step, of at least five, more than before it
     samples: int
     series: tuple[MemoryPoint, ...] = ()
 
@@ -368,3 +370,4 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: Efficiency | None = None  # None: no rank computed, or no trace
     second_opinion: SecondOpinion | None = None  # None: no trace
     telemetry: tuple[NodeLoad, ...] = ()  # nodes sampled while steps ran
+    pipeline: PipelineFacts | None = None  # None: no pipeline was seen

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from perfkit.analyzers.evidence import Evidence
+from perfkit.analyzers.finding_catalogue import entry_of
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.verdict import gain_ceiling
 
@@ -41,19 +42,22 @@ def finding(  # noqa: PLR0913 - one value per field of the finding
     next_step: str,
     share: float | None = None,
     ranks: tuple[int, ...] = (),
-    not_when: str = "",
 ) -> Finding:
-    """Build a finding; `share` is what removing its cause could save, after blame."""
+    """Build a finding; `share` is what removing its cause could save, after blame.
+
+    Its recipe and when it does not apply are in the catalogue.
+    """
+    entry = entry_of(rule)
     return Finding(
         id=rule,
         severity=severity,
         title=title,
         evidence=evidence,
         ranks=ranks,
-        recipe=None,
+        recipe=entry.recipe,
         gain_ceiling=gain_ceiling(share) if share is not None else None,
         next_step=next_step,
-        not_when=not_when,
+        not_when=entry.not_when,
     )
 
 

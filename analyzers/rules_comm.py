@@ -36,7 +36,6 @@ def no_overlap(evidence: Evidence) -> Iterator[Finding]:
         f"alone, beside {milliseconds(free)} of compute that hides none; {_largest(evidence)}",
         share=share,
         next_step=_overlap_advice(evidence),
-        not_when="the compute depends on the transfer, as in tensor parallel layers",
     )
 
 
@@ -59,7 +58,6 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
         share=share,
         next_step="send fewer bytes (bf16 gradient compression, no_sync while accumulating) or "
         "use a faster link",
-        not_when="the transfers are small: then their latency costs, not their bytes",
     )
 
 
@@ -126,7 +124,6 @@ def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
         f"{milliseconds(spent)}",
         share=min(part, share),
         next_step="raise bucket_cap_mb or coalesce the tensors into one collective",
-        not_when="they are hidden under compute",
     )
 
 

@@ -36,7 +36,6 @@ def launch_bound(evidence: Evidence) -> Iterator[Finding]:
         ranks=affected(evidence.rank_ms(TimeClass.HOST_LAUNCH)),
         share=share,
         next_step="torch.compile, CUDA graphs, a fused optimizer, or a larger batch per launch",
-        not_when="the model is already captured in a CUDA graph",
     )
 
 
@@ -55,7 +54,6 @@ def host_bound(evidence: Evidence) -> Iterator[Finding]:
         ranks=affected(evidence.rank_ms(TimeClass.HOST_LAUNCH)),
         share=share,
         next_step="find the lines: perfkit profile --with-stack -- CMD",
-        not_when="the profiler itself caused it: compare with the unprofiled step time",
     )
 
 
@@ -136,7 +134,6 @@ def fp32_matmul(evidence: Evidence) -> Iterator[Finding]:
         ranks=tuple(shares),
         share=share * (1.0 - 1.0 / TENSOR_CORE_SPEEDUP),
         next_step="torch.set_float32_matmul_precision('high'), or autocast to bf16",
-        not_when="the model needs fp32 products; check the loss curve",
     )
 
 

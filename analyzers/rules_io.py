@@ -33,7 +33,6 @@ def slow_loader(evidence: Evidence) -> Iterator[Finding]:
         ranks=ranks,
         share=share,
         next_step=_loader_advice(workers),
-        not_when="the data source itself is at its limit: more workers then only share it",
     )
 
 
@@ -68,7 +67,6 @@ def pageable_copies(evidence: Evidence) -> Iterator[Finding]:
         ranks=affected({r: float(s.counts.pageable_h2d_ns) for r, s in evidence.surveys.items()}),
         share=share,
         next_step="DataLoader(pin_memory=True) and tensor.to(device, non_blocking=True)",
-        not_when="the copied tensors are tiny: then the number of copies matters, not the memory",
     )
 
 
@@ -106,7 +104,6 @@ def checkpoint_stall(evidence: Evidence) -> Iterator[Finding]:
         ranks=affected(evidence.rank_ms(TimeClass.CHECKPOINT)),
         share=share,
         next_step="save asynchronously (torch.distributed.checkpoint.async_save) or less often",
-        not_when="the run is so short that it will save only once",
     )
 
 

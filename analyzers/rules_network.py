@@ -46,17 +46,12 @@ def network_limit(evidence: Evidence) -> Iterator[Finding]:
         f"{milliseconds(wire)}, by {_fit(worst)}; {percent(share)} of the step is exposed transfer",
         share=share * part,
         next_step=_advice(limit, worst, latency / (latency + wire)),
-        not_when=_NOT_WHEN[limit],
     )
 
 
 _TITLES = {
     LATENCY: "Messages are so small that latency costs more than their bytes",
     BANDWIDTH: "The network's bandwidth bounds the transfers",
-}
-_NOT_WHEN = {
-    LATENCY: "merging them would delay the first one until backward is over",
-    BANDWIDTH: "compute has room to hide the transfers: overlap them first",
 }
 
 

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.windows import Windows
-from perfkit.trace.intervals import Intervals, intersect, total_ns, union
+from perfkit.trace.intervals import Intervals, intersect, label, total_ns, union
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
 from perfkit.trace.model import NONE, Bool, RankTrace
 
 _FP32_MATMUL = re.compile(r"sgemm|gemm_f32f32_f32f32|simt_s\w*gemm|simt_.*f32.*gemm", re.IGNORECASE)
 _TENSOR_CORE = re.compile(r"tf32|tensorop|s\d+816|s\d+1688|hmma|bf16|f16|fp8", re.IGNORECASE)
 _BLOCKING_READ = "aten::item"
+_OPTIMIZER_STEP = "Optimizer.step#"
+_FUSED = re.compile(r"_fused_(adam|adamw|sgd|adagrad)|fusedadam|fusedoptimizer", re.IGNORECASE)
+_SYNC_BN = re.compile(r"batch_norm_gather_stats|SyncBatchNorm")
+_GRAPH_LAUNCHES = ("cudaGraphLaunch", "hipGraphLaunch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,11 @@ class TraceCounts:
     commonest_sync: str
     blocking_reads: int  # .item() and the like
     profiler_overhead_ns: int
+    optimizer_ns: int  # device: kernels that optimizer steps launched; host: the steps themselves
+    optimizer_work: int  # those kernels, or operators within the steps
+    optimizer_fused: bool
+    sync_batch_norms: int
+    graph_launches: int
     busy_threads: float  # mean number of host threads inside recorded work, CPU runs only
 
 
@@ -49,6 +58,7 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
     syncs = in_step & (events.kind == Kind.SYNC)
     names = Counter(events.names[i] for i in events.name[syncs].tolist())
     reads = _named(trace, in_step & (events.kind == Kind.OP), lambda n: n == _BLOCKING_READ)
+    spent, pieces, fused = _optimizer(trace, windows, kernels)
     linked = events.launch != NONE
     call = np.where(linked, events.launch, 0)
     return TraceCounts(
@@ -69,8 +79,33 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
         profiler_overhead_ns=int(
             total_ns(_within(trace, events.kind == Kind.OVERHEAD, windows.intervals))
         ),
+        optimizer_ns=spent,
+        optimizer_work=pieces,
+        optimizer_fused=fused,
+        sync_batch_norms=int(_named(trace, in_step, lambda n: bool(_SYNC_BN.search(n))).sum()),
+        graph_launches=int(_named(trace, in_step, lambda n: n.startswith(_GRAPH_LAUNCHES)).sum()),
         busy_threads=_busy_threads(trace, windows),
     )
+
+
+def _optimizer(trace: RankTrace, windows: Windows, kernels: Bool) -> tuple[int, int, bool]:
+    """Return time and pieces of the optimizer's steps, and whether any piece is fused."""
+    events = trace.events
+    spans = _named(trace, events.kind == Kind.ANNOTATION, lambda n: n.startswith(_OPTIMIZER_STEP))
+    inside = intersect(
+        union(events.start_ns[spans], events.end_ns[spans]),
+        union(windows.start_ns, windows.end_ns),
+    )
+    if windows.on_device:
+        call = np.where(kernels & (events.launch != NONE), events.launch, 0)
+        work = kernels & (events.launch != NONE) & (label(inside, events.start_ns[call]) >= 0)
+        spent = total_ns(union(events.start_ns[work], events.end_ns[work]))
+    else:
+        threads = np.isin(events.thread, trace.training_threads)
+        work = threads & (events.kind == Kind.OP) & (label(inside, events.start_ns) >= 0)
+        spent = total_ns(inside)
+    fused = _named(trace, work, lambda n: bool(_FUSED.search(n)))
+    return int(spent), int(work.sum()), bool(fused.any())
 
 
 def _tensor_core(name: str) -> bool:

@@ -1,0 +1,153 @@
+"""Pipelines played out event by event: the schedule and the bubble come back from the trace."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from perfkit.analyzers.analysis import analyze
+from perfkit.analyzers.result import Analysis
+from perfkit.analyzers.result_pipeline import PipelineFacts
+from perfkit.roofline.pipeline import Shape
+from perfkit.roofline.schedule_simulation import Pass, orders
+from perfkit.trace.kinds import Kind
+from perfkit.trace.model import RankTrace
+from tests.builders import Item, StepItem, gloo, host, op, rank_trace, run_of, step
+
+TIMES = {"F": 10.0, "B": 20.0}
+SEND_MS = 0.5
+
+
+def played(
+    schedule: str, stages: int, micro_batches: int, *, named: bool, steps: int = 4
+) -> list[RankTrace]:
+    """CPU ranks that run the schedule: a pass waits for its receive, then sends its result.
+
+    Receives are posted when the stage is ready for them; a transfer takes SEND_MS from when both
+    ends are there. All passes of a stage take 10 ms forward and 20 ms backward.
+    """
+    shape = Shape(stages=stages, micro_batches=micro_batches)
+    order = orders(schedule, shape)
+    items: list[list[Item | StepItem]] = [[] for _ in range(stages)]
+    length = 0.0
+    for k in range(steps):
+        begin = k * length
+        length = _one_step(order, items, begin, k, named=named)
+    for k in range(steps):
+        for own in items:
+            own.append(step(k, at_ms=k * length, ms=length))
+    return [
+        rank_trace(*own, rank=rank, world_size=stages, device_kind="cpu")
+        for rank, own in enumerate(items)
+    ]
+
+
+def _one_step(
+    order: Sequence[Sequence[Pass]],
+    items: list[list[Item | StepItem]],
+    begin: float,
+    k: int,
+    *,
+    named: bool,
+) -> float:
+    """Play one step from `begin`; return its length, with a blocking reduction at its end."""
+    last = len(order) - 1
+    ends: dict[tuple[int, Pass], float] = {}
+    clock = [begin] * len(order)
+    place = [0] * len(order)
+    while any(p < len(o) for p, o in zip(place, order, strict=True)):
+        for s, own in enumerate(order):
+            while place[s] < len(own):
+                one = own[place[s]]
+                source = s - 1 if one.kind == "F" else s + 1
+                posted = clock[s]
+                if 0 <= source <= last:
+                    if (source, one) not in ends:
+                        break
+                    sent = ends[source, one]
+                    done = max(sent, posted) + SEND_MS
+                    _transfer(items, (source, s), (sent, posted, done), k)
+                    clock[s] = done
+                start = clock[s]
+                clock[s] = ends[s, one] = start + TIMES[one.kind]
+                items[s].append(op(f"aten::{one.kind}", at_ms=start, ms=TIMES[one.kind]))
+                if named:
+                    name = {"F": "Forward", "B": "Backward"}[one.kind]
+                    items[s].append(
+                        host(
+                            Kind.ANNOTATION,
+                            f"{name} {one.micro_batch}",
+                            at_ms=posted,
+                            ms=clock[s] - posted,
+                        )
+                    )
+                place[s] += 1
+    return max(clock) - begin
+
+
+def _transfer(
+    items: list[list[Item | StepItem]],
+    ends: tuple[int, int],
+    times: tuple[float, float, float],
+    k: int,
+) -> None:
+    source, target = ends
+    sent, posted, done = times
+    for rank, start, name in ((source, sent, "send"), (target, posted, "recv")):
+        items[rank].append(
+            gloo(name, at_ms=start, ms=done - start, source=source, target=target, thread=200)
+        )
+
+
+def analysed(traces: list[RankTrace]) -> Analysis:
+    run, load = run_of(*traces)
+    return analyze(run, load)
+
+
+def facts(traces: list[RankTrace]) -> PipelineFacts:
+    found = analysed(traces).pipeline
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("schedule", "stages", "micro_batches"),
+    [("gpipe", 4, 8), ("1f1b", 4, 8), ("gpipe", 2, 4), ("1f1b", 2, 4), ("1f1b", 3, 6)],
+)
+def test_the_schedule_comes_back(
+    schedule: str, stages: int, micro_batches: int, named: bool
+) -> None:
+    found = facts(played(schedule, stages, micro_batches, named=named))
+    assert found.ranks == tuple(range(stages))
+    assert (found.schedule, found.micro_batches) == (schedule, micro_batches)
+    assert found.exact
+    assert found.source == ("names of passes" if named else "sends and receives")
+
+
+def test_measured_bubble_stands_beside_the_formulas() -> None:
+    """P = 4, m = 8: the bubble is 3/8 of the ideal time and 3/11 of the step."""
+    found = facts(played("1f1b", 4, 8, named=True))
+    assert found.formula_over_ideal == pytest.approx(3 / 8)
+    assert found.formula_over_total == pytest.approx(3 / 11)
+    # What a stage waits inside its receives: all bubble but what lies before the step's first
+    # receive was posted and after its last pass, plus the transfers' own time.
+    assert 0.5 * 3 / 11 < found.bubble_over_total <= 1.1 * 3 / 11
+    assert "4 stages, 1F1B, 8 micro-batches: bubble" in found.sentence
+
+
+def test_one_micro_batch_looks_the_same_under_all_schedules() -> None:
+    found = facts(played("gpipe", 2, 1, named=True))
+    assert found.schedule is None
+    assert len(found.candidates) > 1 and "several schedules" in found.reason
+    assert found.formula_over_total is None
+
+
+def test_a_pipeline_with_bubbles_is_a_finding() -> None:
+    analysis = analysed(played("gpipe", 4, 4, named=True))
+    (finding,) = [f for f in analysis.findings if f.id == "pipeline_bubble"]
+    assert "GPipe, 4 micro-batches" in finding.evidence
+
+
+def test_without_point_to_point_transfers_there_is_no_pipeline() -> None:
+    trace = rank_trace(step(0, at_ms=0, ms=10), op("aten::mm", at_ms=0, ms=9), device_kind="cpu")
+    assert analysed([trace]).pipeline is None
