@@ -13,7 +13,7 @@ OPTIONS = {
     "profile": {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
     },
-    "analyze": {"--out", "--json", "--step-nvtx", "--jobs"},
+    "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
     "report": {"--light", "--out"},
     "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
