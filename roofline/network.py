@@ -13,11 +13,12 @@ from perfkit.roofline.collective_cost import bus_factor
 class Sharding(StrEnum):
     """How data-parallel ranks share the model."""
 
-    DDP = "ddp"  # also ZeRO-1 and ZeRO-2: gradients reduced once, parameters gathered once
+    DDP = "ddp"  # gradients all-reduced
+    ZERO = "zero"  # ZeRO-1 and ZeRO-2: gradients scattered once, parameters gathered once
     FSDP = "fsdp"  # ZeRO-3: parameters gathered in forward and backward, gradients scattered
 
 
-_HALF_PASSES = {Sharding.DDP: 2, Sharding.FSDP: 3}
+_HALF_PASSES = {Sharding.DDP: 2, Sharding.ZERO: 2, Sharding.FSDP: 3}
 FLOP_PER_PARAMETER_AND_TOKEN = 6
 
 
@@ -56,6 +57,13 @@ def tensor_parallel_intensity(hidden: int, ways: int, item_bytes: float) -> floa
     if ways < 2:
         return None
     return 9 * hidden / ((ways - 1) * item_bytes)
+
+
+def tensor_parallel_critical_hidden(
+    ridge_flop_per_byte: float, ways: int, item_bytes: float
+) -> float:
+    """Hidden size from which computing takes longer than tensor parallelism's all-reduces."""
+    return ridge_flop_per_byte * (ways - 1) * item_bytes / 9
 
 
 def pipeline_intensity(

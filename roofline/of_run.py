@@ -1,18 +1,22 @@
 """The roofline of a run: place every rank, one in memory at a time, and put them together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from perfkit.errors import InputError
+from perfkit.roofline.architecture import Architecture, read_architecture
 from perfkit.roofline.ceilings import Ceilings, Roofs
 from perfkit.roofline.configuration import Configuration
 from perfkit.roofline.hardware import Hardware, find
 from perfkit.roofline.network import Sharding
+from perfkit.roofline.parallel import parallelism_of
 from perfkit.roofline.place import Placement, analysed_steps, place
 from perfkit.roofline.step import StepRoofline, step_roofline
 from perfkit.roofline.summary import Ranks, RunRoofline, summarize
+from perfkit.roofline.traffic import GroupTraffic, group_traffic
+from perfkit.roofline.utilization import NOTHING_GIVEN, GivenSizes
 from perfkit.trace.model import NONE, DeviceFacts, RankRecord, RankTrace, Run, StepLines
 
 Load = Callable[[RankRecord], RankTrace]
@@ -24,22 +28,28 @@ class PlacedRank:
 
     placement: Placement
     step: StepRoofline
+    architecture: Architecture
+    traffic: tuple[GroupTraffic, ...]
+    machine: str  # clock domain: ranks that share it share a CPU
     device_kind: str
     has_shapes: bool
     hardware: Hardware | None
     missing: str  # why there are no published peaks, "" if there are
 
 
-def roofline_of(run: Run, load: Load, measured: Ceilings | None) -> RunRoofline:
+def roofline_of(
+    run: Run, load: Load, measured: Ceilings | None, given: GivenSizes = NOTHING_GIVEN
+) -> RunRoofline:
     """Place all ranks of a run under measured ceilings, published ones behind them.
 
-    Raises InputError if the ceilings belong to another kind of device, or nothing was captured.
+    given: sizes of the transformer that stand before those that the capture shows. Raises
+    InputError if the ceilings belong to another device or CPU, or nothing was captured.
     """
     nodes = nodes_of(run)
     placed = []
     for record in run.ranks:
         trace = load(record)
-        reason = misfit(measured, trace)
+        reason = host_misfit(measured, run) or misfit(measured, trace)
         if reason:
             raise InputError(
                 reason, hint="measure them on the run's machine: perfkit ceilings --out FILE"
@@ -50,7 +60,7 @@ def roofline_of(run: Run, load: Load, measured: Ceilings | None) -> RunRoofline:
         raise InputError(
             "no rank of this run has a trace", hint="capture a window: perfkit profile --window A:B"
         )
-    return join_ranks(run, placed, measured)
+    return join_ranks(run, placed, measured, given=given)
 
 
 def place_rank(
@@ -70,6 +80,9 @@ def place_rank(
     return PlacedRank(
         placement=placement,
         step=step_roofline(trace, placement, roofs, nodes),
+        architecture=read_architecture(trace, placement.steps),
+        traffic=group_traffic(trace, placement.steps, nodes),
+        machine=trace.clock_domain,
         device_kind=trace.device_kind,
         has_shapes=trace.has_shapes,
         hardware=hardware,
@@ -82,20 +95,26 @@ def join_ranks(
     placed: Sequence[PlacedRank],
     measured: Ceilings | None,
     misfits: Sequence[str] = (),
+    given: GivenSizes = NOTHING_GIVEN,
 ) -> RunRoofline:
     """Put at least one placed rank together; device and published peaks are the first one's.
 
-    misfits: why measured ceilings that were given could not be used.
+    misfits: why measured ceilings that were given could not be used. Ranks on one CPU share it.
     """
     first = placed[0]
+    on_cpu = first.device_kind == "cpu"
     ranks = Ranks(
         placements=[one.placement for one in placed],
         steps=[one.step for one in placed],
         device_kind=first.device_kind,
         world_size=run.world_size,
-        configuration=configuration_of(run),
+        configuration=configuration_of(run, placed),
         has_shapes=any(one.has_shapes for one in placed),
         unprofiled_step_s=unprofiled_step_s(run),
+        architectures=[one.architecture for one in placed],
+        given=given,
+        devices=len({one.machine for one in placed}) if on_cpu else len(placed),
+        unchecked=_unchecked(run) if on_cpu else "",
     )
     missing = "; ".join(misfits) or first.missing
     return summarize(ranks, Roofs(measured, first.hardware), missing)
@@ -142,25 +161,61 @@ def nodes_of(run: Run) -> Mapping[int, str]:
     return named
 
 
-def configuration_of(run: Run) -> Configuration:
-    """Model size, sharding and tokens per step, from what the first rank recorded."""
-    if not run.ranks:
-        return Configuration()
+def host_misfit(measured: Ceilings | None, run: Run) -> str:
+    """Say why ceilings of a CPU are not of the CPUs that the run recorded; or ""."""
+    if measured is None or measured.machine.device_kind != "cpu":
+        return ""
+    theirs = measured.machine.host
+    for node, model in _cpu_models(run).items():
+        if model != theirs:
+            return f"the ceilings are of another CPU ({theirs}): node {node} has {model}"
+    return ""
+
+
+def _cpu_models(run: Run) -> Mapping[str, str]:
+    models = ((node.node, node.facts.get("cpu_model")) for node in run.nodes)
+    return {node: model for node, model in models if isinstance(model, str) and model}
+
+
+def _unchecked(run: Run) -> str:
+    return "" if _cpu_models(run) else "the capture records no CPU model to compare with theirs"
+
+
+def configuration_of(run: Run, placed: Sequence[PlacedRank]) -> Configuration:
+    """Model size, parallelism and tokens per step: the first rank's facts, lines and traffic."""
     first = run.ranks[0]
-    model = first.facts.get("model")
-    if not isinstance(model, dict) or "ddp" not in first.facts:
-        return Configuration(ranks=max(run.world_size, 1))
-    parameters = model.get("parameters")
-    gradients = model.get("gradient_bytes")
-    if not isinstance(parameters, int) or parameters <= 0:
-        return Configuration(ranks=max(run.world_size, 1))
-    return Configuration(
-        parameters=float(parameters),
-        sharding=Sharding.DDP,
-        gradient_item_bytes=gradients / parameters if isinstance(gradients, int) else None,
-        ranks=max(run.world_size, 1),
+    ddp = "ddp" in first.facts
+    traffic = max((one.traffic for one in placed), key=len)
+    parallelism = parallelism_of(traffic, ddp=ddp)
+    found = Configuration(
         tokens_per_rank=_tokens(first),
+        micro_batches=_micro_batches(first),
+        parallelism=parallelism,
     )
+    return replace(found, parameters=_parameters(first, found))
+
+
+def _parameters(record: RankRecord, found: Configuration) -> float | None:
+    """Parameters that a rank computes with; None where only parts of them are recorded.
+
+    Fully sharded ranks hold parts, and their gradients tell the whole; the ranks of a tensor group
+    may record their own part or the whole.
+    """
+    if found.tensor is not None:
+        return None
+    if found.data is not None and found.data.sharding in (Sharding.FSDP, Sharding.ZERO):
+        whole = found.data.elements
+        return whole / found.micro_batches if whole and found.micro_batches else None
+    model = record.facts.get("model")
+    parameters = model.get("parameters") if isinstance(model, dict) else None
+    return float(parameters) if isinstance(parameters, int) and parameters > 0 else None
+
+
+def _micro_batches(record: RankRecord) -> float | None:
+    """Backward passes per step; None where they are not recorded or differ between steps."""
+    lines = record.lines
+    counts = np.unique(lines.micro_batches[lines.micro_batches > 0])
+    return float(counts[0]) if len(counts) == 1 else None
 
 
 def _tokens(record: RankRecord) -> float | None:

@@ -10,7 +10,8 @@ from perfkit.roofline.collective_cost import bus_factor
 from perfkit.roofline.model import OverlapQuality, StepBound, harmonic_peak
 from perfkit.roofline.network import split_levels
 from perfkit.roofline.place import Placement
-from perfkit.trace.model import NONE, RankTrace
+from perfkit.roofline.traffic import members, nodes_spanned
+from perfkit.trace.model import RankTrace
 
 INTRA, INTER = "intra-node", "inter-node"
 
@@ -179,12 +180,12 @@ def _network(scope: _Scope) -> tuple[NetworkPoint, ...]:
 
 
 def _network_point(scope: _Scope, op: str, group: int, total: _Sum) -> NetworkPoint | None:
-    ranks, name, assumed = _members(scope.trace, group)
+    ranks, name, assumed = members(scope.trace, group)
     try:
         factor = bus_factor(op, len(ranks))
     except ValueError:
         return None
-    nodes, steps = _nodes(ranks, scope.node_of), len(scope.steps)
+    nodes, steps = nodes_spanned(ranks, scope.node_of), len(scope.steps)
     roof = scope.roofs.network(op, nodes) if nodes else None
     bus_bytes, time_s = factor * total.size_bytes / steps, total.time_ns / 1e9 / steps
     return NetworkPoint(
@@ -201,20 +202,6 @@ def _network_point(scope: _Scope, op: str, group: int, total: _Sum) -> NetworkPo
         ceiling_source=roof.source if roof else "",
         assumed=assumed,
     )
-
-
-def _members(trace: RankTrace, group: int) -> tuple[tuple[int, ...], str, str]:
-    """Ranks and name of a group; all ranks, and said so, where the capture does not tell."""
-    if group != NONE and trace.groups[group].ranks:
-        return trace.groups[group].ranks, trace.groups[group].name, ""
-    name = trace.groups[group].name if group != NONE else ""
-    world = tuple(range(max(trace.world_size, 1)))
-    return world, name, "the group's ranks are not recorded: all ranks assumed"
-
-
-def _nodes(ranks: tuple[int, ...], node_of: Mapping[int, str]) -> int | None:
-    known = {node_of.get(rank) for rank in ranks}
-    return None if None in known else len(known)
 
 
 def _levels(

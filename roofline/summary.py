@@ -3,13 +3,24 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from perfkit.roofline.architecture import Architecture
 from perfkit.roofline.calls import Uncosted
 from perfkit.roofline.ceilings import Roofs
+from perfkit.roofline.closed_form import ClosedForm, closed_forms
 from perfkit.roofline.configuration import Configuration, NetworkRidge, network_ridges
-from perfkit.roofline.mfu import Convention
-from perfkit.roofline.model import harmonic_peak
+from perfkit.roofline.parallel import Parallelism
 from perfkit.roofline.place import ModulePoint, Placement, Point
 from perfkit.roofline.step import StepRoofline
+from perfkit.roofline.utilization import (
+    NOTHING_GIVEN,
+    GivenSizes,
+    NotCounted,
+    TransformerSizes,
+    Utilization,
+    Work,
+    sizes_of,
+    utilizations,
+)
 
 SCHEMA_VERSION = 1
 BELOW = 1.05  # a step faster than its bound by more than this is a finding
@@ -24,19 +35,6 @@ class UsedCeiling:
     value: float
     unit: str
     source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Utilization:
-    """Achieved share of the peak per device, by one convention of counting FLOP."""
-
-    convention: str
-    counts: str  # what it counts, in words
-    flop_per_step: float  # of all ranks
-    step_s: float
-    peak_flop_per_s: float  # of all ranks
-    peak_source: str
-    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,10 @@ class RunRoofline:
     costed_share: float | None
     ranks: tuple[StepRoofline, ...]
     utilization: tuple[Utilization, ...]
+    transformer: TransformerSizes | None = None  # of the first rank's part of the model
+    parallelism: tuple[Parallelism, ...] = ()
     network: tuple[NetworkRidge, ...]
+    closed_forms: tuple[ClosedForm, ...] = ()
     findings: tuple[str, ...]
     cannot_tell: tuple[CannotTell, ...]
 
@@ -80,14 +81,19 @@ class Ranks:
     configuration: Configuration
     has_shapes: bool
     unprofiled_step_s: float | None = None  # median of unprofiled steps, slowest rank
+    architectures: Sequence[Architecture] = ()  # of the same ranks
+    given: GivenSizes = NOTHING_GIVEN
+    devices: int | None = None  # that these ranks computed on; None: one each
+    unchecked: str = ""  # why nothing says that the ceilings are of this machine
 
 
 def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
     """Put ranks together. missing_device: why there are no published peaks, "" if there are."""
     used = _used(run, roofs)
-    utilization = _utilizations(run, roofs)
+    utilization, left_out, doubts = utilizations(_work(run), roofs)
+    transformer = _transformer(run)
     findings = [text for placement in run.placements for text in placement.findings]
-    findings += [_above_one(entry) for entry in utilization if entry.share > 1]
+    findings += doubts
     findings += [_below_bound(step) for step in run.steps if _is_below_bound(step)]
     return RunRoofline(
         schema_version=SCHEMA_VERSION,
@@ -102,10 +108,46 @@ def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
         costed_share=_costed_share(run.placements),
         ranks=tuple(run.steps),
         utilization=utilization,
+        transformer=transformer,
+        parallelism=run.configuration.parallelism,
         network=network_ridges(run.steps, run.configuration),
+        closed_forms=closed_forms(
+            run.steps, run.configuration, roofs, _hidden(run.configuration, transformer)
+        ),
         findings=tuple(dict.fromkeys(findings)),
-        cannot_tell=tuple(_cannot_tell(run, roofs, missing_device)),
+        cannot_tell=(
+            *_cannot_tell(run, roofs, missing_device),
+            *_undecided(run, roofs, left_out),
+        ),
     )
+
+
+def _work(run: Ranks) -> Work:
+    longest = max((step.step_s for step in run.steps), default=0.0)
+    return Work(
+        placements=run.placements,
+        architectures=run.architectures,
+        configuration=run.configuration,
+        given=run.given,
+        devices=run.devices or len(run.placements),
+        step_s=run.unprofiled_step_s or longest,
+    )
+
+
+def _transformer(run: Ranks) -> TransformerSizes | None:
+    """Sizes of the first rank; None where neither the capture nor the user names one."""
+    found = next(iter(run.architectures), None)
+    if found is None or (found.attention is None and run.given == NOTHING_GIVEN):
+        return None
+    return sizes_of(found, run.configuration, run.given)
+
+
+def _hidden(configuration: Configuration, sizes: TransformerSizes | None) -> float | None:
+    """The model's hidden size: heads times their size, over all ranks of a tensor group."""
+    tensor = configuration.tensor
+    if sizes is None or tensor is None or not sizes.heads or not sizes.head_size:
+        return None
+    return float(sizes.heads * sizes.head_size * tensor.ranks)
 
 
 def merge_points(ranks: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
@@ -206,67 +248,6 @@ def _used(run: Ranks, roofs: Roofs) -> tuple[UsedCeiling, ...]:
     )
 
 
-def _utilizations(run: Ranks, roofs: Roofs) -> tuple[Utilization, ...]:
-    """Shares of the peak of the devices that were analysed, over the unprofiled step if known."""
-    peak = _peak(run.placements, roofs)
-    step_s = run.unprofiled_step_s or max((step.step_s for step in run.steps), default=0.0)
-    if peak is None or not step_s:
-        return ()
-    peak_flop, source = peak
-    ranks = len(run.steps)
-    counts = [
-        (Convention.EXECUTED, "executed matrix products, recomputation included", _executed(run)),
-        (Convention.OPERATORS, "matrix products of the model, without recomputation", _model(run)),
-    ]
-    six_n = run.configuration.six_n_flop
-    if six_n is not None:
-        counts.append(
-            (Convention.SIX_N, "6 x parameters x tokens, without attention", six_n * ranks)
-        )
-    return tuple(
-        Utilization(
-            convention=name.value,
-            counts=what,
-            flop_per_step=flop,
-            step_s=step_s,
-            peak_flop_per_s=peak_flop * ranks,
-            peak_source=source,
-            share=flop / (step_s * peak_flop * ranks),
-        )
-        for name, what, flop in counts
-        if flop
-    )
-
-
-def _peak(placements: Sequence[Placement], roofs: Roofs) -> tuple[float, str] | None:
-    """Peak of one device for this mix of precisions: published where known, as MFU demands."""
-    mix: dict[str, float] = {}
-    for placement in placements:
-        for precision, flop in placement.flop_by_precision().items():
-            mix[precision] = mix.get(precision, 0.0) + flop
-    for source in (Roofs(published=roofs.published), roofs):
-        found = {p: roof for p in mix if (roof := source.matrix(p)) is not None}
-        peak = harmonic_peak(mix, {p: roof.value for p, roof in found.items()})
-        if peak is not None:
-            return peak, "; ".join(sorted({roof.source for roof in found.values()}))
-    return None
-
-
-def _executed(run: Ranks) -> float:
-    return sum(sum(placement.flop_by_precision().values()) for placement in run.placements)
-
-
-def _model(run: Ranks) -> float:
-    return sum(p.flop for q in run.placements for p in q.points if p.unit == "tensor")
-
-
-def _above_one(entry: Utilization) -> str:
-    return (
-        f"utilization of {entry.share:.0%} ({entry.convention}) cannot be: the peak "
-        f"({entry.peak_source}) is too low for this device, or the FLOP are counted too high"
-    )
-
-
 def _is_below_bound(step: StepRoofline) -> bool:
     return step.step_s * BELOW < step.ceilings.lowest_s
 
@@ -311,6 +292,34 @@ def _cannot_tell(run: Ranks, roofs: Roofs, missing_device: str) -> Iterable[Cann
             why=f"{missing} groups have ranks whose node the capture does not name",
             remedy="capture every rank",
         )
+
+
+def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iterable[CannotTell]:
+    """Groups without a known purpose, conventions that cannot be counted, unchecked ceilings."""
+    for group in run.configuration.parallelism:
+        if not group.kind:
+            yield CannotTell(
+                claim=f"what parallelism group {group.group or 'of all ranks'} serves",
+                why=group.because,
+                remedy="record every rank with perfkit profile",
+            )
+    if _attends(run):
+        for entry in left_out:
+            yield CannotTell(
+                claim=f"utilization by {entry.convention}", why=entry.why, remedy=entry.remedy
+            )
+    if run.unchecked and roofs.measured is not None:
+        yield CannotTell(
+            claim="whether the ceilings are of the machine that ran this",
+            why=run.unchecked,
+            remedy="measure them on that machine",
+        )
+
+
+def _attends(run: Ranks) -> bool:
+    """Whether formulas for transformers apply: attention was seen, or sizes were given."""
+    seen = any(p.family == "attention" for q in run.placements for p in q.points)
+    return seen or any(a.attention for a in run.architectures) or run.given != NOTHING_GIVEN
 
 
 def _missing_nodes(steps: Iterable[StepRoofline]) -> int:

@@ -1,23 +1,69 @@
-"""A run's roofline as a page of its own: the roofline section of the report, alone."""
+"""A run's roofline alone: as a page, as an SVG figure, as a picture."""
 
+import importlib
+import importlib.util
+
+from perfkit.errors import UsageError
 from perfkit.report import html, show
-from perfkit.report.model import Page
+from perfkit.report.figure_svg import Chart, figure
+from perfkit.report.model import BoundChart, Page, PlotChart
 from perfkit.report.names import name
 from perfkit.report.roofline_section import roofline_section
 from perfkit.roofline.summary import RunRoofline
 from perfkit.version import __version__
 
+PNG_SCALE = 2
+"""Pixels of a picture per unit of the figure."""
+
+_RENDERER = "resvg_py"
+
 
 def page(found: RunRoofline, *, light: bool = False) -> str:
     """Return the whole page."""
-    device = name(found.device_name, 60) or name(found.device_kind, 20).upper()
     section = roofline_section(found)
     return html.write(
         Page(
-            title=f"perfkit · roofline on {device}",
-            subtitle=f"{len(found.analysed_ranks)} of {show.plural(found.world_size, 'rank')}",
+            title=_title(found),
+            subtitle=_ranks(found),
             version=__version__,
             sections=() if section is None else (section,),
         ),
         light=light,
     )
+
+
+def svg(found: RunRoofline) -> str:
+    """Return the charts of the section as one SVG figure; a figure without charts says why."""
+    section = roofline_section(found)
+    blocks = section.blocks if section is not None else ()
+    charts: list[Chart] = [b for b in blocks if isinstance(b, PlotChart | BoundChart)]
+    title = f"{_title(found)}, {_ranks(found)}"
+    if charts:
+        return figure(title, charts)
+    why = "; ".join(f"{entry.claim}: {entry.why}" for entry in found.cannot_tell)
+    return figure(f"{title}: nothing to draw ({name(why, 200) or 'no operator has a cost'})", ())
+
+
+def check_png() -> None:
+    """Raise UsageError if pictures cannot be made here."""
+    if importlib.util.find_spec(_RENDERER) is None:
+        raise UsageError(
+            "a .png needs the package resvg_py, which is not installed",
+            hint="pip install 'perfkit[png]', or write an .svg",
+        )
+
+
+def png(found: RunRoofline) -> bytes:
+    """Return the figure as a picture; its text is set in the fonts of this machine."""
+    check_png()
+    renderer = importlib.import_module(_RENDERER)
+    return bytes(renderer.svg_to_bytes(svg_string=svg(found), zoom=PNG_SCALE))
+
+
+def _title(found: RunRoofline) -> str:
+    device = name(found.device_name, 60) or name(found.device_kind, 20).upper()
+    return f"perfkit · roofline on {device}"
+
+
+def _ranks(found: RunRoofline) -> str:
+    return f"{len(found.analysed_ranks)} of {show.plural(found.world_size, 'rank')}"

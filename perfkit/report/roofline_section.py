@@ -4,6 +4,7 @@ import msgspec
 
 from perfkit import units
 from perfkit.report import show
+from perfkit.report.configuration_chart import configuration_charts
 from perfkit.report.model import Block, Cell, Column, Fact, Facts, Note, Section, Table
 from perfkit.report.names import name
 from perfkit.report.roofline_charts import bound_chart, limit_key, roofline_chart
@@ -11,7 +12,8 @@ from perfkit.report.step_charts import network_chart, ridge_chart, step_bound_ch
 from perfkit.roofline.configuration import NetworkRidge
 from perfkit.roofline.place import Point
 from perfkit.roofline.step import Pair, StepRoofline
-from perfkit.roofline.summary import RunRoofline, UsedCeiling, Utilization
+from perfkit.roofline.summary import RunRoofline, UsedCeiling
+from perfkit.roofline.utilization import Utilization
 
 MOST_OPERATORS = 60
 MOST_RANKS = 64
@@ -42,6 +44,7 @@ def _blocks(found: RunRoofline) -> list[Block]:
     charts = (roofline_chart(found), bound_chart(found), step_bound_chart(found))
     blocks += [chart for chart in charts if chart is not None]
     blocks += [chart for chart in (network_chart(found), ridge_chart(found)) if chart is not None]
+    blocks += configuration_charts(found)
     blocks.append(_known_columns(_operator_table(found)))
     if found.modules:
         blocks.append(_known_columns(_module_table(found)))
@@ -49,6 +52,8 @@ def _blocks(found: RunRoofline) -> list[Block]:
         blocks.append(_known_columns(_step_table(found)))
     if found.network:
         blocks.append(_known_columns(_network_table(found)))
+    if found.parallelism:
+        blocks.append(_parallelism_table(found))
     if found.ceilings:
         blocks.append(_ceiling_table(found))
     if found.uncosted:
@@ -273,12 +278,39 @@ def _network_row(row: NetworkRidge) -> tuple[Cell, ...]:
         _count(row.work_factor, units.ratio),
         _count(row.tokens, units.count),
         _count(row.critical_tokens, units.count),
-        Cell(
-            text=f"{units.ratio(row.doubled_ranks_factor)}, "
-            f"at most {units.ratio(row.limit_factor)}",
-            value=row.doubled_ranks_factor,
-        ),
+        _growth(row),
     )
+
+
+def _parallelism_table(found: RunRoofline) -> Table:
+    rows = tuple(
+        (
+            Cell(text=name(group.group, 60) or "all ranks", foreign=True),
+            Cell(text=str(group.ranks), value=group.ranks),
+            Cell(text=group.kind or "cannot tell"),
+            Cell(text=name(group.because, 160)),
+        )
+        for group in found.parallelism
+    )
+    return Table(
+        id="parallelism",
+        caption="What groups of ranks share",
+        columns=(
+            Column(title="Group"),
+            Column(title="Ranks", numeric=True),
+            Column(title="Parallelism"),
+            Column(title="Because"),
+        ),
+        rows=rows,
+    )
+
+
+def _growth(row: NetworkRidge) -> Cell:
+    if row.doubled_ranks_factor is None:
+        return Cell(text="cannot tell")
+    most = units.ratio(row.limit_factor)
+    text = f"{units.ratio(row.doubled_ranks_factor)}, at most {most}"
+    return Cell(text=text, value=row.doubled_ranks_factor)
 
 
 def _count(value: float | None, formatter: show.Formatter) -> Cell:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from perfkit import units
 from perfkit.roofline.ceilings import Ceiling, Ceilings
+from perfkit.roofline.closed_form import WORK, ClosedForm
 from perfkit.roofline.place import Point
 from perfkit.roofline.step import Pair, StepRoofline
 from perfkit.roofline.summary import RunRoofline, UsedCeiling
@@ -74,6 +75,7 @@ def run(found: RunRoofline, *, width: int) -> str:
         _section("No cost known", _table(_uncosted(found))),
         _section("Modules, per step", _table(_modules(found))),
         _section("The step against its bounds", _steps(found.ranks)),
+        _section("Parallelism", _table(_parallelism(found))),
         _section("Network", _network(found)),
         _section("Utilization", _table(_utilization(found))),
         _section("Findings", [f"  {text}" for text in found.findings]),
@@ -170,16 +172,29 @@ def _network(found: RunRoofline) -> list[str]:
             text += f", {side} the ridge at {units.number(row.ridge)}"
             text += f": {units.ratio(row.work_factor)} the work per rank would reach it"
         lines.append(text)
-        if row.critical_tokens is not None and row.tokens is not None:
-            lines.append(
-                f"    {units.count(row.tokens)} tokens a rank and step; "
-                f"critical: {units.count(row.critical_tokens)}"
-            )
-        lines.append(
-            f"    twice the ranks: {units.ratio(row.doubled_ranks_factor)} the bytes per rank, "
-            f"at most {units.ratio(row.limit_factor)} with any number"
-        )
-    return lines
+    return lines + [line for form in found.closed_forms for line in _closed_form(form)]
+
+
+def _parallelism(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
+    for group in found.parallelism:
+        kind = group.kind or "cannot tell"
+        yield kind, f"group {group.group or '-'} of {group.ranks} ranks", group.because
+
+
+def _closed_form(form: ClosedForm) -> list[str]:
+    """Where a kind of parallelism sits on a level, its ridge, and what more ranks do to it."""
+    shown = units.ratio if form.quantity == WORK else units.count
+    now = f"now {shown(form.now)}"
+    if form.critical is None:
+        ridge = f"with {2 * form.ranks} ranks over {form.level} links the ridge is at "
+        ridge += shown(form.critical_doubled)
+    else:
+        side = "past" if form.now >= form.critical else "below"
+        ridge = f"{side} the ridge at {shown(form.critical)}"
+        ridge += f", at {shown(form.critical_doubled)} with {2 * form.ranks} ranks"
+    most = f"at most {shown(form.limit)}" if form.limit is not None else "growing without end"
+    head = f"  {form.kind} over {form.ranks} ranks, {form.level}: {form.quantity}, {now}, {ridge}"
+    return [f"{head}, {most} with any number ({form.assumed})"]
 
 
 def _utilization(found: RunRoofline) -> Iterable[tuple[str, str, str]]:

@@ -17,7 +17,16 @@ OPTIONS = {
     "report": {"--light", "--out"},
     "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
-    "roofline": {"--ceilings", "--json"},
+    "roofline": {
+        "--ceilings",
+        "--plot",
+        "--layers",
+        "--heads",
+        "--head-dim",
+        "--sequence",
+        "--parameters",
+        "--json",
+    },
     "whatif": {
         *("--network", "--compression", "--ranks", "--overlap", "--no-stragglers", "--amp"),
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),

@@ -4,7 +4,8 @@ from perfkit.analyzers import result as r
 from perfkit.roofline.configuration import NetworkRidge
 from perfkit.roofline.place import ModulePoint, Point
 from perfkit.roofline.step import Level, Pair, StepRoofline
-from perfkit.roofline.summary import CannotTell, RunRoofline, UsedCeiling, Utilization
+from perfkit.roofline.summary import CannotTell, RunRoofline, UsedCeiling
+from perfkit.roofline.utilization import Utilization
 
 PEAK, BANDWIDTH, LINK = 1e15, 2e12, 100e9
 

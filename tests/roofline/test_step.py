@@ -17,6 +17,7 @@ from perfkit.roofline.model import (
     ridge,
 )
 from perfkit.roofline.network import Sharding, critical_tokens, split_levels
+from perfkit.roofline.parallel import Parallelism
 from perfkit.roofline.place import place
 from perfkit.roofline.step import StepRoofline, step_roofline
 from perfkit.roofline.summary import Ranks, RunRoofline, summarize
@@ -118,13 +119,10 @@ def summarize_one(
 
 
 def test_where_a_ddp_configuration_sits_against_the_network_ridge() -> None:
-    configuration = Configuration(
-        parameters=2.5e6,
-        sharding=Sharding.DDP,
-        gradient_item_bytes=4,
-        ranks=2,
-        tokens_per_rank=133,
+    group = Parallelism(
+        kind="ddp", group="0", ranks=2, nodes=1, item_bytes=4, elements=2.5e6, because="made up"
     )
+    configuration = Configuration(parameters=2.5e6, tokens_per_rank=133, parallelism=(group,))
     found = summarize_one(ddp(), ceilings(network={1: 1e9}), configuration)
     (row,) = found.network
     assert row.ridge == pytest.approx(1000)  # 1 TFLOP/s over 1 GB/s
