@@ -1,5 +1,7 @@
 """The roofline on the page: charts, what loses most above its roof, the step against its bounds."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from perfkit import units
@@ -7,17 +9,23 @@ from perfkit.report import show
 from perfkit.report.configuration_chart import configuration_charts
 from perfkit.report.model import Block, Cell, Column, Fact, Facts, Note, Section, Table
 from perfkit.report.names import name
+from perfkit.report.roofline_basis import (
+    ceiling_table,
+    findings,
+    limits_table,
+    uncosted_table,
+    utilization_facts,
+    utilization_table,
+)
 from perfkit.report.roofline_charts import bound_chart, limit_key, roofline_chart
 from perfkit.report.step_charts import network_chart, ridge_chart, step_bound_chart
 from perfkit.roofline.configuration import NetworkRidge
 from perfkit.roofline.place import Point
 from perfkit.roofline.step import Pair, StepRoofline
-from perfkit.roofline.summary import RunRoofline, UsedCeiling
-from perfkit.roofline.utilization import Utilization
+from perfkit.roofline.summary import RunRoofline
 
 MOST_OPERATORS = 60
 MOST_RANKS = 64
-MOST_UNCOSTED = 20
 
 
 def roofline_section(found: RunRoofline | None) -> Section | None:
@@ -40,27 +48,31 @@ def _blocks(found: RunRoofline) -> list[Block]:
         return blocks
     if not found.ceilings:
         blocks.append(_no_ceiling(found))
-    blocks += [Note(text=text, tone="warning") for text in _findings(found.findings)]
+    blocks += findings(found)
     charts = (roofline_chart(found), bound_chart(found), step_bound_chart(found))
     blocks += [chart for chart in charts if chart is not None]
     blocks += [chart for chart in (network_chart(found), ridge_chart(found)) if chart is not None]
     blocks += configuration_charts(found)
-    blocks.append(_known_columns(_operator_table(found)))
-    if found.modules:
-        blocks.append(_known_columns(_module_table(found)))
-    if any(step.ceilings.lowest_s or step.measured.lowest_s for step in found.ranks):
-        blocks.append(_known_columns(_step_table(found)))
-    if found.network:
-        blocks.append(_known_columns(_network_table(found)))
-    if found.parallelism:
-        blocks.append(_parallelism_table(found))
-    if found.ceilings:
-        blocks.append(_ceiling_table(found))
-    if found.uncosted:
-        blocks.append(_uncosted_table(found))
-    if found.cannot_tell:
-        blocks.append(_limits_table(found))
-    return blocks
+    return [*blocks, *_tables(found)]
+
+
+def _tables(found: RunRoofline) -> Iterator[Table]:
+    """Yield the tables that have rows, without columns that no row has a value for."""
+    bounded = any(step.ceilings.lowest_s or step.measured.lowest_s for step in found.ranks)
+    wanted = (
+        (True, _operator_table),
+        (bool(found.modules), _module_table),
+        (bounded, _step_table),
+        (bool(found.utilization), utilization_table),
+        (bool(found.network), _network_table),
+        (bool(found.parallelism), _parallelism_table),
+        (bool(found.ceilings), ceiling_table),
+        (bool(found.uncosted), uncosted_table),
+        (bool(found.cannot_tell), limits_table),
+    )
+    for is_known, table in wanted:
+        if is_known:
+            yield _known_columns(table(found))
 
 
 def _known_columns(table: Table) -> Table:
@@ -75,17 +87,6 @@ def _known_columns(table: Table) -> Table:
         columns=tuple(table.columns[i] for i in kept),
         rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
     )
-
-
-def _findings(texts: tuple[str, ...]) -> list[str]:
-    """Return findings with those that begin alike (one operator on several ranks) told once."""
-    groups: dict[str, list[str]] = {}
-    for text in texts:
-        groups.setdefault(text.partition(" reached ")[0], []).append(text)
-    return [
-        name(group[0], 600) + (f"; {len(group) - 1} more like this" if len(group) > 1 else "")
-        for group in groups.values()
-    ]
 
 
 def _told(claim: str, why: str, remedy: str) -> str:
@@ -120,20 +121,8 @@ def _facts(found: RunRoofline) -> tuple[Fact, ...]:
                 note="per step, mean over ranks",
             )
         )
-    facts += [_utilization(entry) for entry in found.utilization]
+    facts += utilization_facts(found)
     return tuple(facts)
-
-
-_CONVENTIONS = {"executed": "Utilization, executed", "operators": "Utilization, model FLOP"}
-
-
-def _utilization(entry: Utilization) -> Fact:
-    return Fact(
-        name=_CONVENTIONS.get(entry.convention, f"Utilization, {name(entry.convention, 40)}"),
-        text=units.percent(entry.share),
-        meaning="utilization",
-        note=name(entry.counts, 120),
-    )
 
 
 def _operator_table(found: RunRoofline) -> Table:
@@ -315,79 +304,3 @@ def _growth(row: NetworkRidge) -> Cell:
 
 def _count(value: float | None, formatter: show.Formatter) -> Cell:
     return Cell(text=show.known(formatter, value), value=value)
-
-
-def _ceiling_table(found: RunRoofline) -> Table:
-    rows = tuple(
-        (
-            Cell(text=f"{c.quantity} {c.precision}".strip()),
-            Cell(text=ceiling_value(c), value=c.value),
-            Cell(text=name(c.source, 300)),
-        )
-        for c in found.ceilings
-    )
-    return Table(
-        id="ceilings",
-        caption="Ceilings used",
-        columns=(
-            Column(title="Ceiling"),
-            Column(title="Value", meaning="ceiling", numeric=True),
-            Column(title="Where it comes from"),
-        ),
-        rows=rows,
-    )
-
-
-def ceiling_value(entry: UsedCeiling) -> str:
-    """Return a ceiling's value in the unit that it has."""
-    if entry.unit == "s":
-        return units.seconds(entry.value)
-    return (
-        units.bandwidth(entry.value / 1e9) if entry.unit == "bytes/s" else units.flops(entry.value)
-    )
-
-
-def _uncosted_table(found: RunRoofline) -> Table:
-    total = sum(entry.time_ns for entry in found.uncosted)
-    unknown = 1.0 - (found.costed_share or 0.0)
-    rows = []
-    for entry in found.uncosted[:MOST_UNCOSTED]:
-        share = entry.time_ns / total * unknown if total else 0.0
-        rows.append(
-            (
-                Cell(text=name(entry.name, 160), foreign=True),
-                Cell(text=name(entry.kind, 40)),
-                Cell(text=units.percent(share), value=share, bar=min(share, 1.0)),
-                Cell(text=name(entry.why, 160)),
-            )
-        )
-    left_out = len(found.uncosted) - MOST_UNCOSTED
-    return Table(
-        id="uncosted",
-        caption="Operators and kernels without a known cost",
-        columns=(
-            Column(title="Name"),
-            Column(title="Kind"),
-            Column(title="Share", meaning="uncosted_share", numeric=True),
-            Column(title="Why"),
-        ),
-        rows=tuple(rows),
-        note=f"{show.plural(left_out, 'shorter one')} not shown." if left_out > 0 else "",
-    )
-
-
-def _limits_table(found: RunRoofline) -> Table:
-    rows = tuple(
-        (Cell(text=name(c.claim)), Cell(text=name(c.why)), Cell(text=name(c.remedy)))
-        for c in found.cannot_tell
-    )
-    return Table(
-        id="roofline-limits",
-        caption="What the roofline lacks here",
-        columns=(
-            Column(title="Missing"),
-            Column(title="Why"),
-            Column(title="What would bring it", prose=True),
-        ),
-        rows=rows,
-    )

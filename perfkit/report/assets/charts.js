@@ -92,7 +92,7 @@
 
   const layout = (data, width) => {
     const narrow = width < 560;
-    const height = data.rows ? 44 + data.rows * 23 : narrow ? 330 : width < 800 ? 380 : 440;
+    const height = data.rows ? 62 + data.rows * 23 : narrow ? 330 : width < 800 ? 380 : 440;
     const found = {
       height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: data.rows ? "rgba(0,0,0,0)" : variable("panel"),
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: variable("ink") },
