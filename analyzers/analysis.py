@@ -45,11 +45,12 @@ from perfkit.analyzers.verdict import (
     seed_of,
     undetermined,
 )
+from perfkit.analyzers.withholding import lower, supported
 from perfkit.analyzers.workers import map_in_processes
 from perfkit.errors import InputError, PerfkitError
 from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import join_ranks as join_placed
-from perfkit.roofline.of_run import nodes_of
+from perfkit.roofline.of_run import host_misfit, nodes_of
 from perfkit.roofline.summary import RunRoofline
 from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from perfkit.version import __version__
@@ -84,7 +85,12 @@ def analyze(
     if not run.ranks:
         raise InputError("the run holds no rank", hint="did the training start?")
     with shelf_for(len(run.ranks)) as shelf:
-        around = Surroundings(ceilings=ceilings, nodes=nodes_of(run), shelf=shelf)
+        around = Surroundings(
+            ceilings=ceilings,
+            unfit=host_misfit(ceilings, run),
+            nodes=nodes_of(run),
+            shelf=shelf,
+        )
         survey = partial(_survey_one, load, around)
         outcomes = _outcomes(run, survey, jobs, mapper)
         return _reduced(run, _sorted_out(outcomes, on_rank), around)
@@ -112,7 +118,7 @@ def _reduced(
 def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) -> Analysis:
     run, surveys = evidence.run, evidence.surveys
     quality = assess(evidence)
-    decision = _decide(run, joined, evidence, quality)
+    decision = lower(_decide(run, joined, evidence, quality), quality, evidence.whole.dilation)
     graph = replay_graph(surveys, run.world_size)
     shown = not evidence.whole.not_representative  # the path is of the window, not of the run
     opinion = second_opinion(graph, decision.dominant if shown else None)
@@ -129,7 +135,7 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         clock=clock_rows(joined.clocks, joined.clock_checks),
         collectives=evidence.collectives,
         stragglers=evidence.stragglers,
-        findings=find(evidence),
+        findings=supported(find(evidence), quality),
         operators=_operators(surveys),
         timeline=_timeline(surveys, joined),
         run=describe_run(run, surveys),

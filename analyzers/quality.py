@@ -11,6 +11,7 @@ from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.result import Quality, QualityIssue
 from perfkit.analyzers.steps import WholeRun
 from perfkit.analyzers.verdict import TENTATIVE_BELOW
+from perfkit.analyzers.withholding import not_told
 from perfkit.trace.model import Issue
 
 DILATION_LIMIT = 0.05
@@ -27,7 +28,9 @@ def assess(evidence: Evidence) -> Quality:
         status = "degraded"
     if "error" in severities:
         status = "unusable"
-    return Quality(status=status, issues=issues, cannot_tell=tuple(cannot_tell(evidence)))
+    codes = frozenset(issue.code for issue in issues if issue.severity != "info")
+    limits = (*cannot_tell(evidence), *not_told(codes))
+    return Quality(status=status, issues=issues, cannot_tell=limits)
 
 
 def _unique(issues: list[QualityIssue]) -> list[QualityIssue]:

@@ -35,7 +35,9 @@ def launch_bound(evidence: Evidence) -> Iterator[Finding]:
         f"step of {milliseconds(mean)} on average, {percent(short)} shorter than their launch call",
         ranks=affected(evidence.rank_ms(TimeClass.HOST_LAUNCH)),
         share=share,
-        next_step="torch.compile, CUDA graphs, a fused optimizer, or a larger batch per launch",
+        next_step="capture what runs between the CUDA graphs as well"
+        if any(c.graph_launches for c in counts)
+        else "torch.compile, CUDA graphs, a fused optimizer, or a larger batch per launch",
     )
 
 

@@ -45,6 +45,8 @@ _REASONS = {
     "wait_not_separable": "the time in collectives cannot be split into waiting for another rank "
     "and transferring data, and it is enough to change the answer",
     "capture_unusable": "the capture is unusable",
+    "device_idle_uncertain": "the device seems idle because of the host, but kernels that ran are "
+    "missing from the trace",
     "no_steps": "no step was captured whole",
     "no_trace": "there is no trace, and step lines alone show only input and checkpoint time",
 }
@@ -74,6 +76,8 @@ def _mixed(decision: Decision) -> str:
     if decision.reason == "low_confidence" and decision.confidence is not None:
         leader, lost = _FAMILY_NAMES[decision.mixed_of[0]], percent(1.0 - decision.confidence)
         text += f", but {leader} does not lead in {lost} of resampled windows"
+    if decision.reason == "profiler_dilation":
+        text += ", but the profiler's own cost may be what puts the host first"
     if decision.reason == "second_opinion":
         other = _FAMILY_NAMES[decision.mixed_of[1]]
         text += (

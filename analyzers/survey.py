@@ -19,6 +19,7 @@ from perfkit.analyzers.result import RankMemory
 from perfkit.analyzers.shelf import Kept, Shelf
 from perfkit.analyzers.timeline import LaneMarks, collect_marks
 from perfkit.analyzers.trace_counts import TraceCounts, count_facts
+from perfkit.analyzers.trace_flaws import trace_flaws
 from perfkit.analyzers.windows import Windows, step_windows
 from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import PlacedRank, misfit, place_rank
@@ -76,6 +77,7 @@ class Surroundings:
     """What a rank cannot say of itself: measured ceilings, and the node of every rank."""
 
     ceilings: Ceilings | None = None
+    unfit: str = ""  # why the ceilings are not of the machines that the run recorded
     nodes: Mapping[int, str] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
 
@@ -85,7 +87,7 @@ def survey_rank(
 ) -> RankSurvey:
     """Read one rank's trace once, for everything that the analysis needs of it."""
     around = around or Surroundings()
-    reason = misfit(around.ceilings, trace)
+    reason = around.unfit or misfit(around.ceilings, trace)
     ceilings = None if reason else around.ceilings
     if len(lines.index):
         # The step lines record every collection and compilation, whatever the trace holds.
@@ -108,7 +110,7 @@ def survey_rank(
         unrecorded=unrecorded_classes(trace, on_device=windows.on_device),
         operators=rank_operators(trace, windows),
         counts=count_facts(trace, windows),
-        issues=trace.issues,
+        issues=(*trace.issues, *trace_flaws(trace, windows)),
         sources=trace.sources,
         placed=place_rank(trace, lines, ceilings, around.nodes),
         misfit=reason,
