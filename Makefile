@@ -15,7 +15,7 @@ LARGE_TRACE := $(TRACES)/hta_v100_5steps_54MB.json.gz
 
 .PHONY: help
 help: ## list the targets and how long each takes (a second)
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1 \t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/' | expand -t 24
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "perfkit needs Python 3.11 or newer with venv (Debian: python3-venv)" >&2; exit 1; }
@@ -65,6 +65,10 @@ bench: $(INSTALLED) ## measure --help and, with ../shared, the reading of a 260 
 	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE); \
 	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
 
+.PHONY: bench-overhead
+bench-overhead: $(INSTALLED) ## measure what capture costs a training, against plain torch.profiler (4 min)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_overhead.py
+
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 min)
 	find $(TRACES) -name '*.json.gz' -size -600k -print0 | sort -z | xargs -0 $(BIN)/python -m tests.trace.fuzz 5000
@@ -72,7 +76,9 @@ fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 m
 FIXTURE := ../shared/traces/kineto/nanogpt_h100_8ranks
 
 .PHONY: screenshots
-screenshots: demo ## pictures of the demo's report and of an 8-rank GPU capture's, into docs/images (2 min)
+screenshots: demo ## pictures of the demo's report and of an 8-rank GPU capture's, into docs/images (4 min)
+	$(BIN)/perfkit ceilings --quick --ranks 2 --out $(DEMO)/run/ceilings.json
+	$(BIN)/perfkit analyze $(DEMO)/run
 	$(BIN)/python -m tests.report.screenshots docs/images demo=$(DEMO)/run/report.html
 	if test -d $(FIXTURE); then $(BIN)/perfkit analyze $(FIXTURE) --out $(DEMO)/fixture && \
 		$(BIN)/python -m tests.report.screenshots docs/images h100-8-ranks=$(DEMO)/fixture/report.html; fi
