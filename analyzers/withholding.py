@@ -3,7 +3,7 @@
 EVENTS_DROPPED, GRAPH_UNDER_RECORDED  idle time may be false: no verdict `host`, no findings on idle
 OVERLAPPING_EVENTS                    sums over kernels are false: no findings that rest on them
 NON_STATIONARY                        steps are not alike: no confidence
-PROFILER_DILATION                     host time may be the profiler's: `host` only if it leads anyway
+PROFILER_DILATION                     `host` may be the profiler's: only if it leads without it
 CLOCK_SUSPECT                         clocks: waits of one-sided operations unknown (clock_check.py)
 """
 
