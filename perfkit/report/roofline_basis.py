@@ -2,7 +2,7 @@
 
 from perfkit import units
 from perfkit.report import show
-from perfkit.report.model import Block, Cell, Column, Fact, Note, Table
+from perfkit.report.model import Cell, Column, Fact, Note, Table
 from perfkit.report.names import name
 from perfkit.roofline.summary import RunRoofline, UsedCeiling
 
@@ -63,25 +63,37 @@ def utilization_table(found: RunRoofline) -> Table:
     )
 
 
-def findings(found: RunRoofline) -> list[Block]:
-    """Return findings, those of one operator on several ranks told once: notes, or a table."""
+def findings(found: RunRoofline) -> list[Note]:
+    """Return findings as notes; where there are many, one note that points to their table."""
+    told = _told_once(found)
+    if len(told) > MOST_NOTES:
+        told = [f"{len(told)} results do not fit their ceilings; they are listed below."]
+    return [Note(text=text, tone="warning") for text in told]
+
+
+def findings_table(found: RunRoofline) -> Table:
+    """Return every finding."""
+    return Table(
+        id="roofline-findings",
+        caption="What does not fit its ceiling",
+        columns=(Column(title="Finding"),),
+        rows=tuple((Cell(text=text),) for text in _told_once(found)),
+    )
+
+
+def has_many_findings(found: RunRoofline) -> bool:
+    """Return whether the findings need a table of their own."""
+    return len(_told_once(found)) > MOST_NOTES
+
+
+def _told_once(found: RunRoofline) -> list[str]:
+    """Return findings, those of one operator on several ranks told once."""
     groups: dict[str, list[str]] = {}
     for text in found.findings:
         groups.setdefault(text.partition(" reached ")[0], []).append(text)
-    told = [
+    return [
         name(group[0], 600) + (f"; {len(group) - 1} more like this" if len(group) > 1 else "")
         for group in groups.values()
-    ]
-    if len(told) <= MOST_NOTES:
-        return [Note(text=text, tone="warning") for text in told]
-    return [
-        Note(text=f"{len(told)} results do not fit their ceilings; see below.", tone="warning"),
-        Table(
-            id="roofline-findings",
-            caption="What does not fit its ceiling",
-            columns=(Column(title="Finding"),),
-            rows=tuple((Cell(text=text),) for text in told),
-        ),
     ]
 
 

@@ -12,6 +12,8 @@ from perfkit.report.names import name
 from perfkit.report.roofline_basis import (
     ceiling_table,
     findings,
+    findings_table,
+    has_many_findings,
     limits_table,
     uncosted_table,
     utilization_facts,
@@ -67,6 +69,7 @@ def _tables(found: RunRoofline) -> Iterator[Table]:
         (bool(found.network), _network_table),
         (bool(found.parallelism), _parallelism_table),
         (bool(found.ceilings), ceiling_table),
+        (has_many_findings(found), findings_table),
         (bool(found.uncosted), uncosted_table),
         (bool(found.cannot_tell), limits_table),
     )

@@ -10,7 +10,7 @@ from perfkit import units
 from perfkit.report import axes, geometry, interactive
 from perfkit.report.build import build
 from perfkit.report.collective_charts import bandwidth_chart, time_chart
-from perfkit.report.model import BoundChart, Line, Note, PlotChart, SeriesChart
+from perfkit.report.model import BoundChart, Line, Note, PlotChart, SeriesChart, Table
 from perfkit.report.roofline_charts import MOST_POINTS, bound_chart, roofline_chart
 from perfkit.report.roofline_section import roofline_section
 from perfkit.report.step_charts import network_chart, ridge_chart, step_bound_chart
@@ -128,6 +128,27 @@ def test_findings_of_one_operator_are_told_once() -> None:
     assert section is not None
     warnings = [b.text for b in section.blocks if isinstance(b, Note) and b.tone == "warning"]
     assert warnings == ["aten::mm reached 120% of its roof; 1 more like this"]
+
+
+def test_many_findings_make_a_table() -> None:
+    many = replace(roofline(NAMES), findings=tuple(f"op{i} reached 120%" for i in range(7)))
+    section = roofline_section(many)
+    assert section is not None
+    notes = [b.text for b in section.blocks if isinstance(b, Note)]
+    assert notes == ["7 results do not fit their ceilings; they are listed below."]
+    found = next(b for b in section.blocks if isinstance(b, Table) and b.id == "roofline-findings")
+    assert [row[0].text for row in found.rows] == list(many.findings)
+
+
+def test_columns_that_nothing_fills_are_left_out() -> None:
+    def titles(placed: bool) -> list[str]:
+        section = roofline_section(roofline(NAMES, placed=placed))
+        assert section is not None
+        found = next(b for b in section.blocks if isinstance(b, Table) and b.id == "above-roof")
+        return [column.title for column in found.columns]
+
+    assert "Of its roof" in titles(True) and "Of its roof" not in titles(False)
+    assert "Time per step" in titles(False)
 
 
 def test_collective_charts_need_two_kinds_of_call() -> None:
