@@ -30,6 +30,13 @@ PHYSICS_FURTHEST = 64.0
 """The same for the physics model: beyond it, topology and algorithm have surely changed."""
 
 
+class Exposure(Protocol):
+    """What communication and skew add to a step, known from elsewhere and therefore not fitted."""
+
+    def exposed_s(self, ranks: int) -> float:
+        """Return the seconds that they add on `ranks` ranks; 0 on one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """What the traces say of communication and skew, which is therefore not fitted.
@@ -61,7 +68,7 @@ class PhysicsModel:
 
     serial_s: float
     compute_s: float
-    network: Network
+    network: Exposure
     weak: bool
     worst_relative_residual: float
     largest_ranks: int
@@ -79,7 +86,7 @@ class PhysicsModel:
 
 
 def fit_physics(
-    seconds: Mapping[int, float], network: Network, *, weak: bool, least_points: int = LEAST_POINTS
+    seconds: Mapping[int, float], network: Exposure, *, weak: bool, least_points: int = LEAST_POINTS
 ) -> PhysicsModel | Refusal:
     """Fit serial time and C to step times at three or more numbers of ranks.
 
@@ -139,7 +146,7 @@ class Chosen:
 
 
 def choose_model(
-    seconds: Mapping[int, float], network: Network | None, *, weak: bool
+    seconds: Mapping[int, float], network: Exposure | None, *, weak: bool
 ) -> Chosen | Refusal:
     """Choose between physics, USL and empirical growth by leave-one-out error on step seconds.
 
@@ -147,12 +154,9 @@ def choose_model(
     wins only if its error is at least 1.3 times smaller. The black boxes need six and five points
     and speak up to four times the largest number of ranks.
     """
-    models: list[tuple[str, Fit]] = [("usl", _Usl(weak=weak)), ("growth", _Growth())]
-    if network is not None:
-        models.insert(0, ("physics", _Physics(network=network, weak=weak)))
     tried: list[Candidate] = []
     best: tuple[float, str, Predictor] | None = None
-    for name, fit in models:
+    for name, fit in _models(network, weak=weak).items():
         predict = fit(seconds, left_out=0)
         error = predict if isinstance(predict, Refusal) else _left_out_error(seconds, fit)
         if isinstance(predict, Refusal) or isinstance(error, Refusal):
@@ -169,6 +173,20 @@ def choose_model(
     return Chosen(name=best[1], predict=best[2], candidates=tuple(tried))
 
 
+def refit(
+    name: str, seconds: Mapping[int, float], network: Exposure | None, *, weak: bool
+) -> Predictor | Refusal:
+    """Fit the model of that name, one of those `choose_model` chooses from, to other times."""
+    return _models(network, weak=weak)[name](seconds, left_out=0)
+
+
+def _models(network: Exposure | None, *, weak: bool) -> dict[str, Fit]:
+    black_boxes: dict[str, Fit] = {"usl": _Usl(weak=weak), "growth": _Growth()}
+    if network is None:
+        return black_boxes
+    return {"physics": _Physics(network=network, weak=weak), **black_boxes}
+
+
 def _left_out_error(seconds: Mapping[int, float], fit: Fit) -> float | Refusal:
     guesses: list[float] = []
     for missing in seconds:
@@ -182,7 +200,7 @@ def _left_out_error(seconds: Mapping[int, float], fit: Fit) -> float | Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Physics:
-    network: Network
+    network: Exposure
     weak: bool
 
     def __call__(self, seconds: Mapping[int, float], *, left_out: int) -> Predictor | Refusal:

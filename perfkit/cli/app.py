@@ -19,6 +19,7 @@ COMMANDS = (
     ("ceilings", "Measure what this machine can do at most."),
     ("roofline", "Say how near every operator of a run comes to what the machine can do."),
     ("whatif", "Predict what a change would bring, before making it, from a captured run."),
+    ("scale", "Say how a training scales over ranks, and where the efficiency goes."),
     ("schema", "Print the JSON Schema of analysis.json."),
     ("doctor", "Check what this machine lets perfkit see, and how to see more."),
 )

@@ -32,6 +32,11 @@ OPTIONS = {
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
         *("--compute", "--bucket-mb", "--search", "--json"),
     },
+    "scale": {
+        *("--ranks", "--mode", "--batch", "--repeats", "--from", "--out", "--steps", "--window"),
+        *("--time-limit", "--predict", "--network", "--alpha", "--use-oversubscribed", "--json"),
+        *("--price-per-gpu-hour", "--samples", "--tokens"),
+    },
     "schema": set(),
     "doctor": {"--json"},
 }

@@ -1,0 +1,196 @@
+"""A sweep over numbers of ranks: its plan, its runs, and reading them again."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfkit.cli import console, results
+from perfkit.cli.profile import parse_window
+from perfkit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from perfkit.analyzers.refusal import Refusal
+    from perfkit.analyzers.result import Analysis
+    from perfkit.analyzers.scaling_network import Message
+    from perfkit.analyzers.scaling_runs import MeasuredRun
+    from perfkit.profiler.experiment import Limits
+    from perfkit.trace.runner import Ended, Trial
+
+    Messages = Mapping[str, tuple[Message, ...] | Refusal]
+
+RANKS, BATCH = "{ranks}", "{batch}"
+EXAMPLE = (
+    "perfkit scale --ranks 1,2,4 --mode strong --batch 64 -- "
+    "torchrun --nproc-per-node {ranks} train.py --batch-size {batch}"
+)
+_BANDWIDTHS = {"B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "GB/s": 1e9, "TB/s": 1e12}
+_BANDWIDTHS |= {"bit/s": 0.125, "Mbit/s": 125e3, "Gbit/s": 125e6, "mbit": 125e3, "gbit": 125e6}
+_TIMES = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def plan(
+    command: Sequence[str],
+    ranks: str | None,
+    mode: str | None,
+    batch: int | None,
+    repeats: int,
+) -> "list[Trial]":
+    """Return the trials of a sweep, interleaved. Raises UsageError."""
+    from perfkit.trace.runner import Trial, interleaved
+
+    if not command or ranks is None or mode is None:
+        raise UsageError("a sweep needs --ranks, --mode and a command after --", hint=EXAMPLE)
+    if not any(RANKS in word for word in command):
+        raise UsageError(f"the command has no {RANKS}", hint=f"for example: {EXAMPLE}")
+    wants_batch = any(BATCH in word for word in command)
+    if wants_batch != (batch is not None) or (mode == "strong" and not wants_batch):
+        raise UsageError(
+            f"--batch and {BATCH} in the command belong together, and strong scaling needs them",
+            hint=f"for example: {EXAMPLE}",
+        )
+    points = []
+    for count in counts(ranks, "--ranks"):
+        own = batch_of(batch, count, mode)
+        words = tuple(w.replace(RANKS, str(count)).replace(BATCH, str(own)) for w in command)
+        points.append(
+            [Trial(name=f"ranks{count}-run{k + 1}", command=words) for k in range(repeats)]
+        )
+    return interleaved(points)
+
+
+def batch_of(batch: int | None, ranks: int, mode: str) -> int | None:
+    """Return the batch of one rank. Raises UsageError where it is no whole number."""
+    if batch is None or mode == "weak":
+        return batch
+    if batch % ranks:
+        raise UsageError(
+            f"--batch {batch} is not divisible by {ranks} ranks",
+            hint="strong scaling gives every rank the same share: choose another --batch",
+        )
+    return batch // ranks
+
+
+def counts(text: str, option: str) -> tuple[int, ...]:
+    """Read `1,2,4`, sorted. Raises UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} {text}: not a list of numbers", hint=f"{option} 1,2,4")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def bandwidth(text: str) -> float:
+    """Read `50GB/s` or `200mbit` as bytes per second. Raises UsageError."""
+    return _quantity(text, _BANDWIDTHS, "--network", "50GB/s")
+
+
+def seconds(text: str, option: str) -> float:
+    """Read `5us`, `90s` or `10m` as seconds. Raises UsageError."""
+    return _quantity(text, _TIMES, option, "5us" if option == "--alpha" else "10m")
+
+
+def _quantity(text: str, units: Mapping[str, float], option: str, example: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e-?\d+)?)\s*([A-Za-z/]+)\s*", text)
+    if found is None or found[2] not in units or not float(found[1]) > 0:
+        raise UsageError(f"{option} {text}: not understood", hint=f"for example {option} {example}")
+    return float(found[1]) * units[found[2]]
+
+
+def limits(steps: int | None, window: str, time_limit: str) -> "Limits":
+    """Return how far each run may go. Raises UsageError where nothing could be measured."""
+    from perfkit.profiler.experiment import Limits
+
+    first, last = parse_window(window)
+    if steps is not None and steps <= last + 1:
+        raise UsageError(
+            f"--steps {steps} ends a run before step {last} of --window {window} is over",
+            hint="leave some steps after the window: they are the ones that are timed",
+        )
+    return Limits(
+        seconds=seconds(time_limit, "--time-limit"), steps=steps, windows=((first, last),)
+    )
+
+
+def default_folder(name: str) -> Path:
+    """Return a new folder for a sweep."""
+    return Path("perfkit-runs") / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-scale-{name}"
+
+
+def script_name(trials: "Sequence[Trial]") -> str:
+    """Return the name of the script that is run."""
+    words = trials[0].command
+    script = next((w for w in words if w.endswith(".py")), words[0])
+    return re.sub(r"[^A-Za-z0-9_-]", "-", Path(script).stem) or "run"
+
+
+def run(trials: "Sequence[Trial]", limit: "Limits", home: Path) -> list[Path]:
+    """Run what has not been run yet, and return the run folders. Raises InputError if all fail."""
+    from perfkit.profiler.experiment import Beginning, Experiment
+
+    ended: list[Ended] = []
+    with console.progress("running") as show:
+
+        def begins(beginning: Beginning) -> None:
+            total = f"{beginning.number} of {beginning.total}"
+            show(f"run {total}: {beginning.trial.name}")
+
+        experiment = Experiment(home, limit, on_begin=begins)
+        for one in experiment.run(trials):
+            ended.append(one)
+            if not one.ok:
+                log = "" if one.log is None else f"; see {console.shown(one.log)}"
+                console.say(f"{one.trial.name} failed: {one.reason}{log}")
+    known = sum(one.remembered for one in ended)
+    if known:
+        console.say(f"{known} of {len(ended)} runs were finished before in {console.shown(home)}")
+    made = experiment.side_effects
+    if made is not None and (made.made or made.changed or made.removed):
+        touched = [*made.made, *made.changed, *made.removed]
+        more = f" and {len(touched) - 5} more" if len(touched) > 5 else ""
+        console.say(f"the runs changed files in this folder: {', '.join(touched[:5])}{more}")
+    good = [one.run for one in ended if one.ok]
+    if not good:
+        raise InputError("every run of the sweep failed", hint="run the command by itself first")
+    return good
+
+
+def read(
+    folders: Sequence[Path], *, use_oversubscribed: bool
+) -> "tuple[list[MeasuredRun], Messages]":
+    """Analyse every run, and take the collectives of the widest that models may use.
+
+    Raises InputError.
+    """
+    from perfkit.analyzers.refusal import Refusal
+    from perfkit.analyzers.scaling import fit_ranks
+    from perfkit.analyzers.scaling_network import messages_of
+    from perfkit.analyzers.scaling_runs import measure
+    from perfkit.trace import run as run_folder
+
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("a run is named twice", hint="it would count as two")
+    opened, measured = {}, []
+    for folder in folders:
+        own = run_folder.open_run([folder])
+        name = console.shown(folder)
+        analysis = _analysis(folder)
+        taken = measure(own, analysis, name)
+        if isinstance(taken, Refusal):
+            raise InputError(taken.reason, hint=taken.remedy)
+        opened[name] = own
+        measured.append(taken)
+    usable = fit_ranks(measured, use_oversubscribed=use_oversubscribed)
+    widest = next((m for m in measured if usable and m.ranks == usable[-1]), None)
+    if widest is None or widest.ranks < 2:
+        return measured, {}
+    source = opened[widest.name]
+    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(source))
+    return measured, {widest.name: messages_of(load(source.ranks[0]))}
+
+
+def _analysis(folder: Path) -> "Analysis":
+    if not (folder / results.ANALYSIS_FILE).is_file():
+        return results.produce([folder], None).analysis
+    return results.recall(folder)
