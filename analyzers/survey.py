@@ -13,10 +13,9 @@ from perfkit.analyzers.graph_pieces import Piece
 from perfkit.analyzers.host_state import ProcessPauses
 from perfkit.analyzers.memory import rank_memory
 from perfkit.analyzers.operators import NamedTime, rank_operators
-from perfkit.analyzers.pipeline_passes import NamedPass, named_passes
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import RankMemory
-from perfkit.analyzers.shelf import Kept, Shelf
+from perfkit.analyzers.shelf import RANKS_IN_MEMORY, Kept, Shelf
 from perfkit.analyzers.timeline import LaneMarks, collect_marks
 from perfkit.analyzers.trace_counts import TraceCounts, count_facts
 from perfkit.analyzers.trace_flaws import trace_flaws
@@ -26,6 +25,9 @@ from perfkit.roofline.of_run import PlacedRank, misfit, place_rank
 from perfkit.trace.intervals import Partition
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import DeviceFacts, Issue, RankTrace, StepLines
+
+MOST_TASKS_OF_MANY = 500_000
+"""The replay graph of many ranks is limited further: it is held in one process as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,6 @@ class RankSurvey:
     misfit: str  # why the ceilings that were given are not of this device
     memory: RankMemory | None
     piece: Piece | Refusal  # its part of the replay graph
-    passes: Mapping[int, tuple[NamedPass, ...]]  # by step; of pipelines that name them
 
     @property
     def parts(self) -> Partition:
@@ -116,7 +117,6 @@ def survey_rank(
         misfit=reason,
         memory=rank_memory(trace),
         piece=_piece(trace, lines),
-        passes=named_passes(trace),
     )
 
 
@@ -125,9 +125,10 @@ def _piece(trace: RankTrace, lines: StepLines) -> Piece | Refusal:
     if isinstance(steps, Refusal):
         return steps
     piece = rank_piece(trace, lines, steps)
-    if len(piece.start_ns) > MOST_TASKS // max(trace.world_size, 1):
+    most = MOST_TASKS if trace.world_size <= RANKS_IN_MEMORY else MOST_TASKS_OF_MANY
+    if len(piece.start_ns) > most // max(trace.world_size, 1):
         return Refusal(
-            reason=f"the captured steps hold more than {MOST_TASKS} tasks",
+            reason=f"the captured steps hold more than {most:,} tasks on all ranks",
             remedy="profile fewer steps or ranks",
         )
     return piece
