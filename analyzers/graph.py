@@ -66,6 +66,8 @@ class StepGraph:
     name: I64  # of each task, into `names`
     names: tuple[str, ...]
     on_device: bool
+    gradient_task: I64  # shape (gradients,): behind which task each gradient is ready
+    gradient_bytes: I64
     unexplained: tuple[tuple[int, Unexplained], ...]  # by rank, largest first
 
     def period_ns(self, schedule: Schedule) -> float:
@@ -196,6 +198,10 @@ def assemble(parts: _Parts) -> StepGraph | Refusal:
         name=np.concatenate([name, np.full(len(pieces), NONE)]),
         names=names,
         on_device=parts.on_device,
+        gradient_task=np.concatenate(
+            [p.gradient_task + begin for p, begin in zip(pieces, base[:-1], strict=True)]
+        ),
+        gradient_bytes=np.concatenate([p.gradient_bytes for p in pieces]),
         unexplained=_largest(pieces),
     )
     whole = float(replayed.max() / measured.max() - 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.attribution import comm_rows
+from perfkit.analyzers.graph_gradients import gradients
 from perfkit.analyzers.graph_pieces import HOST, PYTHON_CODE, Draft, Piece, without
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
 from perfkit.analyzers.windows import is_device_work
@@ -57,6 +58,7 @@ def device_piece(
     draft = Draft(trace.rank, without(whole, holes), bounds, steps)
     tasks = _add_work(draft, trace, work)
     _release_host(draft, work, waits, tasks)
+    _add_gradients(draft, trace, work, tasks)
     return draft.finish()
 
 
@@ -191,6 +193,21 @@ def _add_work(draft: Draft, trace: RankTrace, work: _Work) -> list[int]:
         numbers.append(task)
         tasks.append(task)
     return tasks
+
+
+def _add_gradients(draft: Draft, trace: RankTrace, work: _Work, tasks: Sequence[int]) -> None:
+    """Tie each gradient to the kernel launched last before it: that wrote it."""
+    events = trace.events
+    begin, end = int(draft.bounds[0, 0]), int(draft.bounds[-1, 1])
+    made = gradients(events, trace.training_threads, begin, end)
+    computes = np.isin(events.kind[work.rows], [k for k, c in _CLASS.items()
+                                                if c == TimeClass.COMPUTE])  # fmt: skip
+    rows = np.flatnonzero(computes & (work.released != NONE))
+    rows = rows[np.argsort(work.released[rows], kind="stable")]
+    last = np.searchsorted(work.released[rows], made.ready_ns, side="right") - 1
+    for place, size in zip(last.tolist(), made.size_bytes.tolist(), strict=True):
+        if place >= 0:
+            draft.gradients.append((tasks[int(rows[place])], size))
 
 
 def _explain(  # noqa: PLR0913, PLR0917 - the state of one loop

@@ -56,6 +56,8 @@ class Piece:
     names: tuple[str, ...]
     unexplained: tuple[Unexplained, ...]
     step_end_ns: I64
+    gradient_task: I64  # shape (gradients,): the task behind which each gradient is ready
+    gradient_bytes: I64
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Draft:
     edges: list[tuple[int, int, int, int]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
     waited: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    gradients: list[tuple[int, int]] = field(default_factory=list)
 
     def add(  # noqa: PLR0913 - one row of a table
         self,
@@ -131,6 +134,7 @@ class Draft:
         beside = np.array(self.step, np.int64)
         np.maximum.at(ends, beside[beside >= 0], np.array(self.end, np.int64)[beside >= 0])
         edges = np.array(self.edges, dtype=np.int64).reshape(-1, 4)
+        ready = np.array(self.gradients, dtype=np.int64).reshape(-1, 2)
         host_name = self.names.setdefault("host", len(self.names))
         return Piece(
             rank=self.rank,
@@ -155,6 +159,8 @@ class Draft:
                 for where, (total, _, name) in sorted(self.waited.items())
             ),
             step_end_ns=ends,
+            gradient_task=ready[:, 0],
+            gradient_bytes=ready[:, 1],
         )
 
 

@@ -32,6 +32,7 @@ class Setting:
     work: Work
     network: AlphaBetaFit | None
     hidden: Work | None = None  # what the transfers cost that nobody waits for any more
+    quiet_micro_steps: tuple[int, float] = (0, 0.0)  # how many, and the period of one (ns)
 
 
 Edit = Callable[[Setting], "Setting | Refusal"]
@@ -85,6 +86,8 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
     if current.hidden is not None:
         busy = busiest_ns(graph.plan.graph, current.hidden, COMMUNICATION)
         period = max(period, busy / len(graph.steps))
+    quiet, quiet_ns = current.quiet_micro_steps
+    period = (period + quiet * quiet_ns) / (1 + quiet)
     # The replay's own error is taken out: the measured step scales with the replayed ratio.
     ratio = period / graph.period_ns(graph.base)
     before = shares(graph, graph.plan, graph.base, graph.plan.unchanged)

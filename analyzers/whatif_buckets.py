@@ -1,4 +1,8 @@
-"""What other DDP gradient buckets would do: parts of the captured ones merged."""
+"""What other DDP gradient buckets would do.
+
+Where the capture tells when each gradient was ready, any size can be asked for; elsewhere only
+merging neighbours can.
+"""
 
 from dataclasses import replace
 
@@ -7,24 +11,29 @@ import numpy as np
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.replay import NONE
 from perfkit.analyzers.whatif import Change, Setting
+from perfkit.analyzers.whatif_rebucket import rebucketed
 from perfkit.analyzers.whatif_transfers import steps_of, transfer_tasks
-from perfkit.roofline.volumes import DDP_FIRST_BUCKET_BYTES, ddp_buckets
+from perfkit.roofline.volumes import ddp_buckets
 from perfkit.trace.intervals import total_ns, union
 
 
-def larger_buckets(bucket_mb: float) -> Change:
-    """Consecutive all-reduces of a step merged until a bucket holds `bucket_mb` MiB."""
+def buckets_of(bucket_mb: float) -> Change:
+    """DDP's gradient buckets of `bucket_mb` MiB, set explicitly."""
 
     def edit(setting: Setting) -> Setting | Refusal:
         found = transfer_tasks(setting)
         if isinstance(found, Refusal):
             return found
-        return _merged(setting, int(bucket_mb * 1024 * 1024))
+        bucket_bytes = int(bucket_mb * 1024 * 1024)
+        if len(setting.graph.gradient_task):
+            return rebucketed(setting, _lanes(setting), bucket_bytes)
+        return _merged(setting, bucket_bytes)
 
     notes = (
-        "DDP's rule: the first bucket closes at 1 MiB, the others once they reach the size",
-        "a merged bucket starts when its last gradient is ready and pays the latency once",
-        "only merging can be predicted: when parts of a bucket were ready is not recorded",
+        "DDP's rule: a bucket closes once it reaches the size that was set",
+        "a bucket starts when its last gradient is ready, pays the latency once (from this run's "
+        "fit, else zero) and takes the captured time a byte",
+        "without recorded shapes of the gradients only merging can be predicted",
     )
     return Change(
         name=f"buckets of {bucket_mb:g} MiB",
@@ -51,12 +60,28 @@ def _merged(setting: Setting, bucket_bytes: int) -> Setting | Refusal:
         duration[group[:-1]] = 0.0
         merged += len(group) - 1
     if not merged:
-        return Refusal(reason="no two neighbouring all-reduces fit into one such bucket")
+        return Refusal(
+            reason="no two neighbouring all-reduces fit into one such bucket, and when parts of a "
+            "bucket were ready is not recorded"
+        )
     return replace(setting, work=replace(setting.work, duration_ns=duration))
 
 
 def _groups(setting: Setting, bucket_bytes: int) -> list[list[int]]:
     """Return the all-reduces of each rank and step that DDP would put into one bucket."""
+    graph, steps = setting.plan.graph, setting.graph
+    found = []
+    for lane in _lanes(setting).values():
+        sizes = [steps.transfers[int(graph.collective[t])].size_bytes for t in lane]
+        for bucket in ddp_buckets(
+            sizes, bucket_bytes=bucket_bytes, first_bucket_bytes=bucket_bytes
+        ):
+            found.append([lane[i] for i in bucket])
+    return [group for group in found if len(group) > 1]
+
+
+def _lanes(setting: Setting) -> dict[tuple[int, int], list[int]]:
+    """Return the all-reduces of each rank and step in order."""
     graph, steps = setting.plan.graph, setting.graph
     lanes: dict[tuple[int, int], list[int]] = {}
     tasks = np.flatnonzero(graph.collective >= 0)
@@ -66,12 +91,4 @@ def _groups(setting: Setting, bucket_bytes: int) -> list[list[int]]:
             lanes.setdefault((int(graph.rank[task]), int(steps.step_of_task[task])), []).append(
                 task
             )
-    found = []
-    first = min(DDP_FIRST_BUCKET_BYTES, bucket_bytes)
-    for (_, step), lane in lanes.items():
-        if step == NONE:
-            continue
-        sizes = [steps.transfers[int(graph.collective[t])].size_bytes for t in lane]
-        for bucket in ddp_buckets(sizes, bucket_bytes=bucket_bytes, first_bucket_bytes=first):
-            found.append([lane[i] for i in bucket])
-    return [group for group in found if len(group) > 1]
+    return {key: lane for key, lane in lanes.items() if key[1] != NONE}

@@ -10,7 +10,8 @@ from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.replay import I64, Plan, TaskGraph
 from perfkit.analyzers.replay_edit import of_kinds, scaled
 from perfkit.analyzers.whatif import Change, Setting, with_durations
-from perfkit.analyzers.whatif_buckets import larger_buckets
+from perfkit.analyzers.whatif_accumulation import accumulation
+from perfkit.analyzers.whatif_buckets import buckets_of
 from perfkit.analyzers.whatif_transfers import start_up_ns, transfer_tasks
 from perfkit.roofline.collective_cost import bus_factor, ring_steps
 from perfkit.trace.kinds import TimeClass
@@ -296,5 +297,7 @@ def everything() -> tuple[Change, ...]:
         no_host_syncs(),
         faster_compute(2),
         half_precision(),
-        larger_buckets(25),
+        buckets_of(25),
+        buckets_of(1),
+        accumulation(4),
     )

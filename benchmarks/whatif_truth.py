@@ -30,12 +30,15 @@ class Run:
 
     flags: tuple[str, ...]
     rate: str = ""
+    per_node: int = 1
 
     def make(self, folder: Path) -> Ended:
         """Run it; fail loudly."""
         if self.rate:
             with two_nodes(self.rate) as nodes:
-                ended = run_on_two_nodes(folder, nodes, *self.flags)
+                ended = run_on_two_nodes(
+                    folder, nodes, *self.flags, per_node=self.per_node
+                )
         else:
             ended = run_workload(folder, *self.flags)
         if any(ended.statuses):
@@ -51,11 +54,12 @@ class Case:
     before: Run
     options: tuple[str, ...]
     after: Run
+    micro_steps: int = 1  # of one step afterwards; predictions are of one
 
 
-def link(rate: str, *flags: str) -> Run:
+def link(rate: str, *flags: str, per_node: int = 1) -> Run:
     """Return a run over a shaped link."""
-    return Run(flags=(*LINK, *flags), rate=rate)
+    return Run(flags=(*LINK, *flags), rate=rate, per_node=per_node)
 
 
 CASES = (
@@ -68,6 +72,16 @@ CASES = (
          options=("--network", "x2"), after=link("400mbit", "--layers=4", "--bucket-mb=100")),
     Case(name="buckets 1 to 25 MiB", before=link("200mbit", "--layers=4", "--bucket-mb=1"),
          options=("--bucket-mb", "25"), after=link("200mbit", "--layers=4", "--bucket-mb=25")),
+    Case(name="buckets 25 to 1 MiB", before=link("200mbit", "--layers=4", "--bucket-mb=25"),
+         options=("--bucket-mb", "1"), after=link("200mbit", "--layers=4", "--bucket-mb=1")),
+    Case(name="gradients in bf16", before=link("200mbit", "--layers=4", "--bucket-mb=25"),
+         options=("--compression", "x2"),
+         after=link("200mbit", "--layers=4", "--bucket-mb=25", "--bf16-gradients")),
+    Case(name="accumulation 1 to 4", before=link("200mbit", "--layers=2"),
+         options=("--accumulate", "4"), after=link("200mbit", "--layers=2", "--accumulate=4"),
+         micro_steps=4),
+    Case(name="2 to 4 ranks", before=link("200mbit", "--layers=2"),
+         options=("--ranks", "4"), after=link("200mbit", "--layers=2", per_node=2)),
     Case(name="slow loader made fast", before=Run(flags=(*LOCAL, "--loader-ms=40")),
          options=("--no-input-stall",), after=Run(flags=LOCAL)),
     Case(name="slow loader of rank 1 made fast",
@@ -99,8 +113,8 @@ def trial(case: Case, folder: Path) -> dict[str, float]:
     """Predict from one run, make the change, measure."""
     before = whatif(case.before.make(folder / "before").run, *case.options)
     after = whatif(case.after.make(folder / "after").run, "--network", "x1")
-    error = before["predicted"] / after["measured"] - 1
-    return {**before, "after": after["measured"], "error": error}
+    measured = after["measured"] / case.micro_steps
+    return {**before, "after": measured, "error": before["predicted"] / measured - 1}
 
 
 def summary(case: Case, rows: Sequence[dict[str, float]]) -> str:

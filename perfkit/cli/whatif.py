@@ -1,7 +1,7 @@
 """`perfkit whatif`: predict a change before making it, from a run that was captured."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +65,11 @@ def command(
         str | None, typer.Option(metavar="bf16", help="Matrix kernels in bf16. GPU runs.")
     ] = None,
     bucket_mb: Annotated[
-        float | None, typer.Option(metavar="MIB", help="Gradient buckets merged up to this size.")
+        float | None, typer.Option(metavar="MIB", help="DDP gradient buckets of this size.")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=2, help="Gradients exchanged every N micro-steps."),
     ] = None,
     search: Annotated[
         bool,
@@ -80,37 +84,27 @@ def command(
     Examples: perfkit whatif RUN --network x2 --no-stragglers; perfkit whatif RUN --search
     """
     from perfkit.analyzers import whatif_changes as catalogue
-    from perfkit.analyzers.whatif_buckets import larger_buckets
+    from perfkit.analyzers.whatif_accumulation import accumulation
 
-    changes: list[Change] = []
-    if network is not None:
-        changes.append(catalogue.network(factor(network, "--network")))
-    if compression is not None:
-        changes.append(catalogue.compression(factor(compression, "--compression")))
-    if ranks is not None:
-        changes.append(catalogue.more_ranks(ranks))
-    changes += [
-        make()
-        for wanted, make in (
-            (overlap, catalogue.perfect_overlap),
-            (no_stragglers, catalogue.no_stragglers),
-            (no_input_stall, catalogue.no_input_stall),
-            (async_checkpoint, catalogue.async_checkpoint),
-            (no_launch, catalogue.no_launch_overhead),
-            (no_host_syncs, catalogue.no_host_syncs),
-        )
-        if wanted
-    ]
-    if compute is not None:
-        changes.append(catalogue.faster_compute(factor(compute, "--compute")))
-    if amp is not None:
-        if amp != "bf16":
-            raise UsageError(f"--amp {amp}: only bf16 can be predicted")
-        changes.append(catalogue.half_precision())
-    if bucket_mb is not None:
-        if not bucket_mb > 0:
-            raise UsageError("--bucket-mb needs a positive size")
-        changes.append(larger_buckets(bucket_mb))
+    valued: tuple[tuple[Any, Callable[[Any], Change]], ...] = (
+        (network, lambda text: catalogue.network(factor(text, "--network"))),
+        (compression, lambda text: catalogue.compression(factor(text, "--compression"))),
+        (ranks, catalogue.more_ranks),
+        (compute, lambda text: catalogue.faster_compute(factor(text, "--compute"))),
+        (amp, half_precision),
+        (bucket_mb, buckets),
+        (accumulate, accumulation),
+    )
+    switched = (
+        (overlap, catalogue.perfect_overlap),
+        (no_stragglers, catalogue.no_stragglers),
+        (no_input_stall, catalogue.no_input_stall),
+        (async_checkpoint, catalogue.async_checkpoint),
+        (no_launch, catalogue.no_launch_overhead),
+        (no_host_syncs, catalogue.no_host_syncs),
+    )
+    changes = [make(value) for value, make in valued if value is not None]
+    changes += [make() for wanted, make in switched if wanted]
     if search and changes:
         raise UsageError("--search tries all changes", hint="leave the other changes out")
     _answer(path, changes, as_json=as_json)
@@ -125,6 +119,24 @@ def factor(text: str, option: str) -> float:
     if not 0 < value < 1e6:
         raise UsageError(f"{option} {text}: not a factor", hint="write x2 or x0.5")
     return value
+
+
+def half_precision(kind: str) -> "Change":
+    """Return what --amp asks for. Raises UsageError."""
+    from perfkit.analyzers import whatif_changes
+
+    if kind != "bf16":
+        raise UsageError(f"--amp {kind}: only bf16 can be predicted")
+    return whatif_changes.half_precision()
+
+
+def buckets(bucket_mb: float) -> "Change":
+    """Return what --bucket-mb asks for. Raises UsageError."""
+    from perfkit.analyzers.whatif_buckets import buckets_of
+
+    if not bucket_mb > 0:
+        raise UsageError("--bucket-mb needs a positive size")
+    return buckets_of(bucket_mb)
 
 
 def _answer(path: Path, changes: "Sequence[Change]", *, as_json: bool) -> None:

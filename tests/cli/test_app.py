@@ -30,7 +30,7 @@ OPTIONS = {
     "whatif": {
         *("--network", "--compression", "--ranks", "--overlap", "--no-stragglers", "--amp"),
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
-        *("--compute", "--bucket-mb", "--search", "--json"),
+        *("--compute", "--bucket-mb", "--accumulate", "--search", "--json"),
     },
     "scale": {
         *("--ranks", "--mode", "--batch", "--repeats", "--from", "--out", "--steps", "--window"),

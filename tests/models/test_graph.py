@@ -7,7 +7,7 @@ from perfkit.analyzers import whatif_changes as changes
 from perfkit.analyzers.graph import StepGraph, build_graph
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.whatif import Answer, Change, ask, baseline, fit_network, search
-from perfkit.analyzers.whatif_buckets import larger_buckets
+from perfkit.analyzers.whatif_buckets import buckets_of
 from tests.builders import Item, StepItem, kernel, nccl, rank_trace, run_of, step
 from tests.models import known_runs as known
 from tests.models.known_runs import cpu_run, cpu_step_ms, gpu_run, gpu_step_ms
@@ -115,7 +115,7 @@ def test_what_a_run_does_not_hold_is_refused() -> None:
     assert "CPU" in refused(cpu, changes.half_precision()).reason
     assert "device" in refused(cpu, changes.no_host_syncs()).reason
     assert "input wait" in refused(gpu, changes.no_input_stall()).reason
-    assert "bucket" in refused(cpu, larger_buckets(1)).reason
+    assert "bucket" in refused(cpu, buckets_of(1)).reason
 
 
 @pytest.mark.parametrize("clock_ms", [0.5, -5.0, 20.0])
@@ -179,10 +179,10 @@ def test_merged_buckets_start_with_their_last_gradient() -> None:
                 ]  # fmt: skip
             own.append(kernel("adam", at_ms=at + 92, ms=7.9, launched_at_ms=at - 0.002))
     graph = graph_of(run_of(*(rank_trace(*items[r], rank=r, world_size=2) for r in items)))
-    merged = answered(graph, larger_buckets(25))
-    # The first bucket stays alone; 24 ms for the others start at 80 instead of ending at 92.
-    assert merged.predicted_ms == pytest.approx(112, rel=1e-3)
-    assert "bucket" in refused(graph, larger_buckets(1)).reason
+    merged = answered(graph, buckets_of(25))
+    # All 36 ms start at 80 instead of the last 12 ending at 92.
+    assert merged.predicted_ms == pytest.approx(124, rel=1e-3)
+    assert "bucket" in refused(graph, buckets_of(1)).reason
 
 
 def test_a_search_ranks_single_changes_and_pairs() -> None:

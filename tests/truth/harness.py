@@ -141,13 +141,17 @@ class Node:
 
 
 def run_on_two_nodes(
-    folder: Path, nodes: Sequence[Node], *flags: str, shared_folder: bool = True
+    folder: Path,
+    nodes: Sequence[Node],
+    *flags: str,
+    shared_folder: bool = True,
+    per_node: int = 1,
 ) -> Ended:
-    """Run one rank on each node, each under its own torchrun and `perfkit profile`."""
+    """Run one rank (or more) on each node, each under its own torchrun and `perfkit profile`."""
     started, runs = [], []
     for number, node in enumerate(nodes):
         launch = [*TORCHRUN, f"--nnodes={len(nodes)}", f"--node-rank={number}"]
-        launch += ["--nproc-per-node=1", f"--master-addr={nodes[0].address}"]
+        launch += [f"--nproc-per-node={per_node}", f"--master-addr={nodes[0].address}"]
         launch += [f"--master-port={PORT}"]
         command = [*launch, str(WORKLOAD), f"--truth={folder / 'truth'}", *flags]
         runs.append(folder / ("run" if shared_folder else f"run{number}"))

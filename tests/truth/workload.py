@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -42,6 +43,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--slow-repeats", type=int, default=0, help="extra uses of each layer")
     parser.add_argument("--checkpoint-every", type=int, default=0)
     parser.add_argument("--checkpoint-ms", type=float, default=0, help="the disk is that slow")
+    parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
+    parser.add_argument("--bf16-gradients", action="store_true", help="on the network")
     parser.add_argument("--kill-at-step", type=int, default=-1, help="SIGKILL before its backward")
     return parser.parse_args()
 
@@ -51,7 +54,7 @@ class Batches(Dataset[Tensor]):
 
     def __init__(self, args: argparse.Namespace, *, slow: bool) -> None:
         self.width = args.width
-        self.batches: int = args.steps
+        self.batches: int = args.steps * args.accumulate
         self.seconds = args.loader_ms / 1e3 if slow else 0.0
         self.how = args.loader_how
         self.packed = zlib.compress(os.urandom(1 << 17) * 2) if self.how == "decode" else b""
@@ -181,10 +184,15 @@ def train(args: argparse.Namespace, stream: TextIO) -> None:
     sampler: DistributedSampler[Tensor] = DistributedSampler(data, shuffle=False)
     loader = DataLoader(data, args.batch_size, sampler=sampler, num_workers=args.workers)
     model = DistributedDataParallel(Layers(args, slow=slow), bucket_cap_mb=args.bucket_mb)
+    if args.bf16_gradients:
+        model.register_comm_hook(None, default_hooks.bf16_compress_hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     stream_of_batches = iter(loader)
     watch = Stopwatch(stream)
     for step in range(args.steps):
+        for _ in range(args.accumulate - 1):
+            with model.no_sync():
+                model(next(stream_of_batches)).backward()
         watch.start()
         batch = next(stream_of_batches)
         watch.stop("input_ns")
