@@ -117,11 +117,11 @@ def utilizations(
     work: Work, roofs: Roofs
 ) -> tuple[tuple[Utilization, ...], tuple[NotCounted, ...], tuple[str, ...]]:
     """Shares by convention, conventions that cannot be told, and findings about them."""
-    peak = device_peak(work.placements, roofs)
-    if peak is None or not work.step_s or not work.placements:
-        return (), (), ()
-    value, source = peak
     counted, left_out = _counts(work)
+    peak = device_peak(work.placements, roofs)
+    if peak is None or not work.step_s:
+        return (), tuple(left_out), ()
+    value, source = peak
     entries = tuple(
         Utilization(
             convention=convention.value,
