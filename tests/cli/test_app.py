@@ -12,6 +12,7 @@ from tests.cli.conftest import Call
 OPTIONS = {
     "profile": {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
+        *("--py-spy", "--on-hang"),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
     "report": {"--light", "--out"},
@@ -32,11 +33,14 @@ OPTIONS = {
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
         *("--compute", "--bucket-mb", "--accumulate", "--search", "--json"),
     },
+    "capture": {"--steps"},
+    "dump": set(),
     "scale": {
         *("--ranks", "--mode", "--batch", "--repeats", "--from", "--out", "--steps", "--window"),
         *("--time-limit", "--predict", "--network", "--alpha", "--use-oversubscribed", "--json"),
         *("--price-per-gpu-hour", "--samples", "--tokens"),
     },
+    "export": {"--format", "--out", "--redact"},
     "schema": set(),
     "doctor": {"--json"},
 }

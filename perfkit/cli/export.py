@@ -1,0 +1,177 @@
+"""`perfkit export`: a run for other tools, all ranks on one clock."""
+
+import gzip
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perfkit.cli import console
+from perfkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from perfkit.trace.model import RankRecord, RankTrace, Run
+    from perfkit.trace.redaction import Redaction
+
+    Load = Callable[[RankRecord], RankTrace]
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    perfetto = "perfetto"
+    parquet = "parquet"
+    csv = "csv"
+
+
+def command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, or traces: files, folders, archives, URLs.",
+            show_default=False,
+        ),
+    ],
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="perfetto: one trace for ui.perfetto.dev, a process per rank. parquet, csv: "
+            "tables of events, steps and collectives."
+        ),
+    ] = Format.perfetto,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The file (perfetto; packed if it ends in .gz) or folder (tables) to write.",
+            show_default="export/ in the run folder; for traces in ./perfkit-runs",
+        ),
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Leave out hosts, users, paths and addresses.")
+    ] = False,
+) -> None:
+    """Write a run for other tools, with the clocks of all ranks aligned.
+
+    Example: perfkit export RUN --format perfetto
+    """
+    from perfkit.analyzers.alignment import align_ranks
+    from perfkit.trace import run as run_folder
+    from perfkit.trace.redaction import Redaction
+
+    run = run_folder.open_run(paths)
+    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
+    target = out or _default_place(run, format)
+    with console.progress("aligning clocks"):
+        known = align_ranks(run, load)
+    offsets = {rank: offset or 0 for rank, offset in known.items()}
+    hosts = [
+        str(record.facts.get(key) or "") for record in run.ranks for key in ("hostname", "node")
+    ]
+    redaction = Redaction([host for host in hosts if not host.isdigit()], hidden=redact)
+    try:
+        with console.progress("writing"):
+            if format is Format.perfetto:
+                _write_perfetto(run, load, offsets, redaction, target)
+            else:
+                _write_tables(run, load, offsets, redaction, target, format)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {target}: {error.strerror or error}",
+            hint="name another place with --out",
+        ) from error
+    unaligned = sorted(rank for rank, offset in known.items() if offset is None)
+    if unaligned and len(known) > 1:
+        console.say(
+            f"the clocks of ranks {_some(unaligned)} could not be aligned: times as recorded"
+        )
+    print(console.shown(target))
+    if format is Format.perfetto:
+        console.suggest("open it at ui.perfetto.dev")
+
+
+def _hosts(run: "Run") -> list[str]:
+    """Return the names of the machines of a run; a node's number is none."""
+    facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
+    names = {str(one.get(key) or "") for one in facts for key in ("hostname", "node")}
+    return [name for name in names if not name.isdigit()]
+
+
+def _some(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks[:8])) + (", ..." if len(ranks) > 8 else "")
+
+
+def _default_place(run: "Run", format: Format) -> Path:
+    from perfkit.cli import results
+
+    home = results.writable(run.path or results.elsewhere(run), may_move=True, run=run)
+    name = "perfetto.json.gz" if format is Format.perfetto else format.value
+    return home / "export" / name
+
+
+def _write_perfetto(
+    run: "Run",
+    load: "Load",
+    offsets: Mapping[int, int],
+    redaction: "Redaction",
+    target: Path,
+) -> None:
+    from perfkit.trace.export_perfetto import Axis, origin_of, perfetto
+    from perfkit.version import __version__
+
+    starts = {}
+    for record in run.ranks:
+        events = load(record).events
+        if len(events):
+            starts[record.rank] = int(events.start_ns[0])
+    axis = Axis(offsets_ns=offsets, origin_ns=origin_of(starts, offsets))
+    about = {"perfkit": __version__, "ranks": len(run.ranks), "world_size": run.world_size}
+    text = perfetto(map(load, run.ranks), axis, about, redaction)
+    _write_whole(target, text)
+
+
+def _write_whole(target: Path, text: Iterator[bytes]) -> None:
+    """Write a file under a temporary name and rename it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if target.suffix == ".gz":
+                with gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:
+                    packed.writelines(text)
+            else:
+                file.writelines(text)
+        draft.chmod(0o644)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_tables(
+    run: "Run",
+    load: "Load",
+    offsets: Mapping[int, int],
+    redaction: "Redaction",
+    target: Path,
+    format: Format,
+) -> None:
+    import polars as pl
+
+    from perfkit.trace.export_tables import collective_table, event_table, step_table, write_table
+
+    steps, collectives = [], []
+    for record in run.ranks:
+        trace, offset = load(record), offsets.get(record.rank, 0)
+        place = target / "events" / f"rank{record.rank:05d}.{format.value}"
+        write_table(event_table(trace, offset, redaction), place)
+        steps.append(step_table(trace, offset))
+        collectives.append(collective_table(trace, offset, redaction))
+    write_table(pl.concat(steps), target / f"steps.{format.value}")
+    write_table(pl.concat(collectives), target / f"collectives.{format.value}")

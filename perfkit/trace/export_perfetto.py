@@ -1,0 +1,159 @@
+"""Writes a run as one trace that Perfetto opens: a process per rank, on one time axis.
+
+The format is Chrome's trace events in JSON. Times are microseconds since the first event of the
+run, to the nanosecond. Nothing from a trace is put into the file but as a JSON string or number.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
+from perfkit.trace.model import NONE, RankTrace
+from perfkit.trace.redaction import Redaction
+
+STREAM_ROWS = 1_000_000
+"""Device streams get thread numbers from here on: no two rows of a process may share one."""
+DEVICE_ROWS = 1_000
+STEP_ROW = 1
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """The common time axis: what to add to each rank's times, and where zero lies."""
+
+    offsets_ns: Mapping[int, int]
+    origin_ns: int
+
+
+def perfetto(
+    traces: Iterator[RankTrace], axis: Axis, about: Mapping[str, Any], redaction: Redaction
+) -> Iterator[bytes]:
+    """Yield the text of the trace, piece by piece, one rank after the other."""
+    yield b'{"displayTimeUnit":"ns","otherData":' + _encode(dict(about)) + b',"traceEvents":[\n'
+    yield _encode({"ph": "M", "name": "perfkit", "pid": 0, "args": {}})
+    for trace in traces:
+        shift = axis.offsets_ns.get(trace.rank, 0) - axis.origin_ns
+        yield from _process(trace, redaction)
+        yield from _steps(trace, shift)
+        yield from _events(trace, shift, redaction)
+    yield b"\n]}\n"
+
+
+def _process(trace: RankTrace, redaction: Redaction) -> Iterator[bytes]:
+    host = redaction.host(trace.node)
+    place = f" on {host}" if host else ""
+    yield _meta(trace.rank, 0, "process_name", {"name": f"rank {trace.rank}{place}"})
+    yield _meta(trace.rank, 0, "process_sort_index", {"sort_index": trace.rank})
+    yield _meta(trace.rank, STEP_ROW, "thread_name", {"name": "steps"})
+    yield _meta(trace.rank, STEP_ROW, "thread_sort_index", {"sort_index": -1})
+    events = trace.events
+    rows, first = np.unique(_rows(trace), return_index=True)
+    for row, index in zip(rows.tolist(), first.tolist(), strict=True):
+        thread = int(events.thread[index])
+        if events.kind[index] >= FIRST_DEVICE_KIND:
+            name = f"device {int(events.device[index])} stream {thread}"
+        elif thread in trace.training_threads:
+            name = f"training thread {thread}"
+        else:
+            name = f"thread {thread}"
+        yield _meta(trace.rank, row, "thread_name", {"name": name})
+
+
+def _rows(trace: RankTrace) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the thread number of every event: host threads in order of use, then streams."""
+    events = trace.events
+    on_device = events.kind >= FIRST_DEVICE_KIND
+    rows = np.unique(events.thread, return_inverse=True)[1]
+    host = rows + STEP_ROW + 1
+    device = np.maximum(events.device.astype(np.int64), 0) * DEVICE_ROWS * DEVICE_ROWS
+    return np.where(on_device, STREAM_ROWS + device + rows, host)
+
+
+def _steps(trace: RankTrace, shift: int) -> Iterator[bytes]:
+    steps = trace.steps
+    for index, start, end in zip(
+        steps.index.tolist(), steps.start_ns.tolist(), steps.end_ns.tolist(), strict=True
+    ):
+        head = b',\n{"ph":"X","cat":"step","name":"step %d","pid":%d,"tid":%d,' % (
+            index,
+            trace.rank,
+            STEP_ROW,
+        )
+        yield head + _times(start + shift, end - start) + b"}"
+
+
+def _events(trace: RankTrace, shift: int, redaction: Redaction) -> Iterator[bytes]:
+    events, rank = trace.events, trace.rank
+    names = [_encode(redaction.text(name)) for name in events.names]
+    kinds = {int(kind): kind.name.lower().encode() for kind in Kind}
+    facts = _facts(trace)
+    columns = zip(
+        events.kind.tolist(),
+        events.name.tolist(),
+        _rows(trace).tolist(),
+        (events.start_ns + shift).tolist(),
+        events.duration_ns.tolist(),
+        events.step.tolist(),
+        events.launch.tolist(),
+        strict=True,
+    )
+    rows = _rows(trace).tolist()
+    starts = (events.start_ns + shift).tolist()
+    for number, (kind, name, row, start, duration, step, launch) in enumerate(columns):
+        args = facts.get(number, {})
+        if step != NONE:
+            args = {"step": step} | args
+        body = b',\n{"ph":"X","cat":"%b","name":%b,"pid":%d,"tid":%d,' % (
+            kinds[kind], names[name], rank, row,
+        )  # fmt: skip
+        yield body + _times(start, duration) + b',"args":%b}' % _encode(args)
+        if launch != NONE:
+            flow = rank * (1 << 32) + number
+            yield _flow("s", flow, rank, rows[launch], starts[launch])
+            yield _flow("f", flow, rank, row, start)
+
+
+def _facts(trace: RankTrace) -> dict[int, dict[str, Any]]:
+    """Return what is known of each collective, by its event."""
+    said = trace.collectives
+    found: dict[int, dict[str, Any]] = {}
+    for row, event in enumerate(said.event.tolist()):
+        group = int(said.group[row])
+        facts: dict[str, Any] = {"collective": said.op[row]}
+        if group != NONE:
+            facts["group"] = trace.groups[group].name
+        if said.sequence[row] != NONE:
+            facts["sequence"] = int(said.sequence[row])
+        if said.size_bytes[row] != NONE:
+            facts["bytes"] = int(said.size_bytes[row])
+        found[event] = facts
+    return found
+
+
+def _flow(phase: str, number: int, rank: int, row: int, start: int) -> bytes:
+    text = b',\n{"ph":"%b","cat":"launch","name":"launch","id":%d,"pid":%d,"tid":%d,"bp":"e",'
+    return text % (phase.encode(), number, rank, row) + b'"ts":' + _microseconds(start) + b"}"
+
+
+def _meta(rank: int, row: int, name: str, args: Mapping[str, Any]) -> bytes:
+    event = {"ph": "M", "name": name, "pid": rank, "tid": row, "args": args}
+    return b",\n" + _encode(event)
+
+
+def _times(start: int, duration: int) -> bytes:
+    return b'"ts":' + _microseconds(start) + b',"dur":' + _microseconds(duration)
+
+
+def _microseconds(ns: int) -> bytes:
+    whole, part = divmod(abs(ns), 1000)
+    return b"%b%d.%03d" % (b"-" if ns < 0 else b"", whole, part)
+
+
+def origin_of(starts: Mapping[int, int], offsets: Mapping[int, int]) -> int:
+    """Return the first moment of all ranks on the common axis."""
+    return min((start + offsets.get(rank, 0) for rank, start in starts.items()), default=0)
