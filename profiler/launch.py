@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from perfkit.errors import SetupError
-from perfkit.profiler import child, closing, host, run_folder
+from perfkit.profiler import child, closing, host, pyspy, run_folder
 from perfkit.profiler.companions import Companion, accompanied
+from perfkit.profiler.hang import HangWatch
 from perfkit.profiler.inrank.capture import Capture
+from perfkit.profiler.stack_sampling import StackSampling
 from perfkit.profiler.telemetry import Telemetry
 
 DEFAULT_WINDOW = (10, 19)
@@ -37,6 +39,9 @@ class ProfileOptions:
     seconds: float | None = None  # end it after so long, whatever it is doing
     environment: Mapping[str, str] = field(default_factory=dict)  # beside our own
     output: Path | None = None  # a file for its stdout and stderr; None: our own
+    on_hang: float | None = None  # seconds without a step after which stacks are dumped
+    py_spy: bool = False  # sample Python stacks around the first window
+    tell: Callable[[str], None] = field(default=lambda text: None)  # what cannot wait for the end
 
     def windows_to_trace(self) -> tuple[tuple[int, int], ...]:
         """The windows in order, overlapping and adjoining ones joined; () without traces."""
@@ -73,6 +78,8 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
     written, 126 where the command cannot be executed, 127 where it is not found.
     """
     child.check_executable(command)
+    if options.py_spy and pyspy.program() is None:
+        raise SetupError(f"--py-spy: {pyspy.NOT_INSTALLED}")
     node = run_folder.node_name()
     run = run_folder.create(options.out, command, node)
     document = host.describe(command, node, run, options.windows_to_trace())
@@ -81,6 +88,8 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         "trace_ranks": options.trace_ranks,
         "with_stack": options.with_stack,
         "stop_after": options.stop_after,
+        "on_hang": options.on_hang,
+        "py_spy": options.py_spy,
     }
     run_folder.write_node(run, node, document)
     environment = environment_of(
@@ -100,8 +109,15 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
 
 def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion, ...]:
     """What runs beside the command in this process."""
-    del options
-    return (Telemetry(run, node),)
+    found: list[Companion] = [Telemetry(run, node)]
+    if options.on_hang is not None:
+        found.append(HangWatch(run, node, options.on_hang, options.tell))
+    if options.py_spy:
+        program = pyspy.program()
+        assert program is not None  # profile has looked for it
+        window = next(iter(options.windows_to_trace()), DEFAULT_WINDOW)
+        found.append(StackSampling(run, node, window, program))
+    return tuple(found)
 
 
 def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:

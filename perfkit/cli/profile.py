@@ -54,6 +54,19 @@ def command(
     with_stack: Annotated[
         bool, typer.Option("--with-stack", help="Record Python stacks in the window (costs time).")
     ] = False,
+    py_spy: Annotated[
+        bool,
+        typer.Option("--py-spy", help="Sample every rank's Python stacks around the first window."),
+    ] = False,
+    on_hang: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=1.0,
+            help="Dump every rank's stacks when none has ended a step for so long.",
+            show_default="never",
+        ),
+    ] = None,
     analyze: Annotated[
         Analyze, typer.Option(help="When to make the verdict and the report.")
     ] = Analyze.AFTER,
@@ -74,6 +87,9 @@ def command(
         out=out,
         trace=not no_trace,
         with_stack=with_stack,
+        py_spy=py_spy,
+        on_hang=on_hang,
+        tell=console.say,
         trace_ranks=None if trace_ranks is None else parse_ranks(trace_ranks),
         windows=tuple(parse_window(text) for text in window or ()) or (launch.DEFAULT_WINDOW,),
     )

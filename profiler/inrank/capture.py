@@ -37,9 +37,11 @@ class Capture:
 
     def windows_of(self, rank: int) -> tuple[tuple[int, int], ...]:
         """The windows in which this rank records a trace."""
-        if self.trace_ranks is not None and rank not in self.trace_ranks:
-            return ()
-        return self.windows
+        return self.windows if self.traces(rank) else ()
+
+    def traces(self, rank: int) -> bool:
+        """Whether this rank records traces at all."""
+        return self.trace_ranks is None or rank in self.trace_ranks
 
 
 def complain(text: str) -> None:

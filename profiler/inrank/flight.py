@@ -79,12 +79,34 @@ class FlightRecorder:
             self.seen = entries[-1]["record_id"]
 
     def _entries(self) -> list[dict[str, Any]] | None:
-        dump = find_dump()
-        if dump is None:
+        entries = read_entries()
+        if entries is None:
             self.warn("this torch has no flight recorder; collectives are matched by order")
-            return None
-        entries: list[dict[str, Any]] = pickle.loads(dump_of(dump)).get("entries", [])
         return entries
+
+
+def read_entries() -> list[dict[str, Any]] | None:
+    """All entries of the ring, oldest first; None where torch has no recorder."""
+    dump = find_dump()
+    if dump is None:
+        return None
+    entries: list[dict[str, Any]] = pickle.loads(dump_of(dump)).get("entries", [])
+    return entries
+
+
+def summary(entry: dict[str, Any]) -> dict[str, Any]:
+    """What one entry says of a collective, as `perfkit dump` shows it."""
+    group = entry.get("process_group") or (str(entry.get("pg_id", "")), "")
+    return {
+        "group": group[0],
+        "description": group[1],
+        "seq": entry.get("collective_seq_id", -1),
+        "op": entry["profiling_name"].split(":")[-1],
+        "sizes": entry.get("input_sizes", []),
+        "state": entry.get("state", ""),
+        "created_ns": entry["time_created_ns"],
+        "completed_ns": entry.get("time_discovered_completed_ns"),
+    }
 
 
 def ring_size() -> int:

@@ -14,6 +14,7 @@ from . import identity
 from .capture import Capture
 from .facts import Facts
 from .files import Stream
+from .orders import Orders
 from .tally import Tally, tally
 from .window import NEVER, Window
 
@@ -35,6 +36,7 @@ class Rank:
         self.window = Window(self, request.windows_of(self.who.rank), request.with_stack)
         self.step = 0  # the running step
         self.source: str | None = None  # what ends a step: optimizer, perfkit.step, dataloader
+        self.orders = Orders(self, request.run_dir, request.traces(self.who.rank))
         self.ended = False
         self.step_limit = NEVER if request.stop_after is None else request.stop_after
         self.at_limit: Callable[[], None] | None = None  # ends the process (finish.stop_here)
@@ -44,6 +46,7 @@ class Rank:
         """Write the first facts, open a window that starts at once."""
         tally.thread = threading.get_ident()
         self.facts.write()
+        self.orders.watch()
         if self.facts.known["activated_by"] in ("init_process_group", "ddp"):
             self.window.at_boundary()
 

@@ -102,6 +102,16 @@ class Window:
         else:
             self.next_step = self._next_start()
 
+    def add(self, first: int, last: int) -> None:
+        """Have one more window, from any thread."""
+        self.waiting = sorted([*self.waiting, (first, last)])
+        self.remind()
+
+    def remind(self) -> None:
+        """Look again when the next window begins: a boundary may have overwritten it meanwhile."""
+        if self.profile is None:
+            self.next_step = min(self.next_step, self._next_start())
+
     def _next_start(self) -> int:
         return max(self.waiting[0][0] - 1, 0) if self.waiting else NEVER
 

@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
         "--profile", type=int, default=-1, help="step of the program's own profiler"
     )
     parser.add_argument("--profile-until", type=int, default=-1, help="last step of it")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of sleep in every step")
     return parser.parse_args()
 
 
@@ -72,6 +73,7 @@ def train(options: argparse.Namespace) -> None:
         if step == options.profile:
             own.start()
         inputs, labels = next(batches)
+        time.sleep(options.pause)
         with perfkit.region("loss"):
             loss = nn.functional.cross_entropy(model(inputs), labels)
         optimizer.zero_grad()

@@ -1,0 +1,41 @@
+"""`perfkit capture RUN`: trace some steps of a training that is already running."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfkit.cli import console
+
+
+def command(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run that is going on.")
+    ],
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="How many steps to trace.")] = 10,
+) -> None:
+    """Trace some steps of a training that is already running, the same ones on all ranks.
+
+    The training must have been started by perfkit profile, with or without windows of its own.
+    """
+    from perfkit.errors import InputError
+    from perfkit.profiler import ordering
+
+    ranks = ordering.running_ranks(run)
+    window = ordering.order_window(run, steps)
+    console.say(
+        f"{len(ranks)} ranks will trace the steps {window.first} to {window.last}, "
+        f"in about {window.seconds:.0f} s"
+    )
+    with console.progress("waiting for the window") as show:
+        missing = ordering.await_window(
+            ranks, window, lambda done: show(f"{done} of {len(ranks)} ranks have traced it")
+        )
+    if len(missing) == len(ranks):
+        raise InputError(
+            f"{run}: no rank has traced the steps {window.first} to {window.last}",
+            hint="the run may have ended first, or be far slower now: see its steps.jsonl",
+        )
+    if missing:
+        console.say(f"warning: no trace of rank {', '.join(map(str, missing))}")
+    console.suggest(f"perfkit analyze {console.shown(run)}")

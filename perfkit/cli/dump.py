@@ -1,0 +1,27 @@
+"""`perfkit dump RUN`: what every rank of a running training is doing now."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfkit.cli import console
+
+
+def command(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run that is going on.")
+    ],
+) -> None:
+    """Write every rank's Python stacks, last step and last collective, and show them.
+
+    For a training that hangs: it is not stopped and not changed. Stacks need py-spy and the right
+    to trace processes; without them the rest is shown, and why.
+    """
+    from perfkit.profiler.dump import dump, text_of
+
+    with console.progress("asking the ranks"):
+        found = dump(run)
+    sys.stdout.write(text_of(found.ranks))
+    console.suggest(f"less {console.shown(found.folder)}/dump.txt")

@@ -1,0 +1,173 @@
+"""A run that is going on: windows on demand, dumps, hangs, stacks around the window."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfkit.errors import InputError
+from perfkit.profiler import dump, ordering, pyspy
+from perfkit.profiler.inrank.orders import Orders
+from tests.profiler.launching import (
+    TIMEOUT_S,
+    TORCHRUN,
+    TRAIN,
+    clean_environment,
+    parent_command,
+    ranks,
+)
+
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start a profiled training of two ranks into tmp_path/run; it is ended afterwards."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
+        command = (*TORCHRUN, "--standalone", TRAIN, *arguments)
+        process = subprocess.Popen(
+            parent_command(tmp_path / "run", command, **options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=TIMEOUT_S)
+
+
+def until(what: Callable[[], Any]) -> Any:
+    """Wait until `what` is true."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise TimeoutError
+
+
+@pytest.mark.real
+def test_a_running_job_is_traced_dumped_and_sampled(tmp_path: Path, launch: Launch) -> None:
+    run = tmp_path / "run"
+    process = launch("--steps=250", "--pause=0.15", windows=[[8, 12]], py_spy=True)
+    until(lambda: len(list((run / "stacks").glob("*.speedscope.json"))) == 2)
+    window = ordering.order_window(run, 3)
+    missing = ordering.await_window(ordering.running_ranks(run), window, lambda done: None)
+    assert missing == ()
+    for rank in ranks(run):
+        name = f"trace-{window.first:04d}-{window.last:04d}.json"
+        assert rank.traces == ["trace-0008-0012.json", name]
+        assert rank.records("window")[-1]["first"] == window.first
+    stacks = sorted((run / "stacks").glob("*.raw"))
+    assert all("train.py:" in path.read_text() for path in stacks)
+    assert [path.name[:9] for path in stacks] == ["rank00000", "rank00001"]
+    found = dump.dump(run)
+    for one in found.ranks:
+        assert one.last_step is not None and one.last_step > window.last
+        assert one.collective is not None and one.collective["op"] == "all_reduce"
+        assert one.stacks is not None
+    text = (found.folder / "dump.txt").read_text()
+    assert text.count("\nrank ") == 2
+    assert text.count("    train (") == 2
+    assert process.poll() is None
+
+
+@pytest.mark.real
+def test_a_hang_is_dumped_once_and_names_the_rank_that_does_not_come(
+    tmp_path: Path, launch: Launch
+) -> None:
+    """Rank 1 sleeps in step 5; rank 0 waits for it in backward."""
+    run = tmp_path / "run"
+    launch("--end=hang", "--at=5", windows=[[30, 31]], on_hang=2.0)
+    text = until(lambda: "".join(p.read_text() for p in (run / "stacks").glob("*/dump.txt")))
+    summary, text = text.split("\n\n", 1)
+    assert re.fullmatch(r"group default_pg: .* not so rank 1 \(number \d+\)", summary)
+    waiting, asleep = text.split("rank 1 ")
+    assert "last step 4" in waiting and "last step 4" in asleep
+    assert "backward" in waiting
+    assert "    end_as_told (" in asleep
+    time.sleep(3.0)
+    assert len(list((run / "stacks").iterdir())) == 1
+
+
+def test_without_the_right_to_trace_the_reason_and_the_rest_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = tmp_path / "py-spy"
+    refusing.write_text(
+        "#!/bin/sh\necho 'Error: Permission Denied: Try running again' >&2\nexit 1\n"
+    )
+    refusing.chmod(0o755)
+    monkeypatch.setattr(pyspy, "program", lambda: str(refusing))
+    assert pyspy.stacks(os.getpid()) == (None, pyspy.NO_RIGHT)
+    recording = pyspy.Recording(str(refusing), os.getpid(), tmp_path / "x.speedscope.json")
+    time.sleep(0.3)
+    assert recording.end() == pyspy.NO_RIGHT
+
+
+def test_collapsed_stacks_count_the_samples() -> None:
+    frames = [{"name": "main", "file": "a.py", "line": 3}, {"name": "f", "file": "a.py", "line": 1}]
+    document = {
+        "shared": {"frames": frames},
+        "profiles": [{"name": "t", "samples": [[0], [0, 1], [0, 1]]}],
+    }
+    assert pyspy.collapse(document) == "t;main (a.py:3) 1\nt;main (a.py:3);f (a.py:1) 2\n"
+
+
+class FakeRank:
+    """Records what is ordered of it."""
+
+    step, ended = 7, False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.window: Any = self
+        self.windows: list[tuple[int, int]] = []
+        self.reminders = 0
+
+    def add(self, first: int, last: int) -> None:
+        self.windows.append((first, last))
+
+    def remind(self) -> None:
+        self.reminders += 1
+
+    def warn(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_an_order_is_carried_out_once_and_old_ones_never(tmp_path: Path, traced: bool) -> None:
+    ordering.place(tmp_path, {"order": "window", "first": 1, "last": 2})
+    rank = FakeRank(tmp_path)
+    orders = Orders(rank, str(tmp_path), traced)
+    ordering.place(tmp_path, {"order": "window", "first": 30, "last": 39})
+    orders.look()
+    orders.look()
+    assert rank.windows == ([(30, 39)] if traced else [])
+    assert rank.reminders == 2
+
+
+def test_an_order_for_a_run_that_is_over_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run folder"):
+        ordering.order_window(tmp_path, 3)
+    (tmp_path / "nodes/n").mkdir(parents=True)
+    (tmp_path / "nodes/n/run.json").write_text(json.dumps({"ended_unix_ns": 1}))
+    with pytest.raises(InputError, match="no rank is running"):
+        ordering.order_window(tmp_path, 3)
