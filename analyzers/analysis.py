@@ -20,6 +20,7 @@ from perfkit.analyzers.gather import gather, whole_run_shift
 from perfkit.analyzers.groups import size_rows
 from perfkit.analyzers.join import Joined, join_ranks
 from perfkit.analyzers.operators import merge_operators
+from perfkit.analyzers.prospects import prospects
 from perfkit.analyzers.quality import assess
 from perfkit.analyzers.result import (
     SCHEMA_VERSION,
@@ -146,6 +147,7 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         memory=tuple(s.memory for s in surveys.values() if s.memory is not None),
         efficiency=read_efficiency(joined.tables, graph),
         second_opinion=opinion if surveys else None,
+        what_if=prospects(graph, seed=seed_of(run.run_id)) if surveys else None,
         telemetry=node_loads(run),
         pipeline=evidence.pipeline,
     )

@@ -15,6 +15,7 @@ from perfkit.report import (
     show,
     time_budget,
     timeline,
+    what_if_section,
 )
 from perfkit.report.model import Page, Section
 from perfkit.report.names import name
@@ -41,6 +42,7 @@ def _sections(analysis: Analysis) -> Iterator[Section | None]:
     yield run_steps.run_section(analysis)
     yield communication.communication_section(analysis)
     yield efficiency_section.efficiency_section(analysis)
+    yield what_if_section.what_if_section(analysis)
     yield operators.compute_section(analysis)
     yield roofline_section.roofline_section(analysis.roofline)
     yield memory_section.memory_section(analysis)
