@@ -2,14 +2,15 @@
 
 Every answer is a replay of the same graph with other durations (or without some dependencies);
 it holds for the captured steps, the same order of work and the same machine unless the change
-says otherwise. Rules and their sources: models.md 5.5. Until predictions of a kind have been
-compared with measurements, the error to expect is +-10 % (published replays: 3 to 14 %).
+says otherwise. Rules and their sources: models.md 5.5. The range of a prediction comes from
+predictions of its kind that were compared with measurements (calibration.py).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from perfkit.analyzers.alphabeta import AlphaBetaFit, Observation, fit_alpha_beta
+from perfkit.analyzers.calibration import Expected, Pair, expected
 from perfkit.analyzers.critical_path import critical_path
 from perfkit.analyzers.graph import StepGraph
 from perfkit.analyzers.refusal import Refusal
@@ -17,8 +18,6 @@ from perfkit.analyzers.replay import F64, I64, Plan, Schedule, Work
 from perfkit.analyzers.replay_edit import busiest_ns
 from perfkit.trace.kinds import TimeClass
 
-EXPECTED_ERROR = 0.10
-"""Relative error of a prediction of a kind that has not been compared with measurements."""
 COMMUNICATION = (TimeClass.COMM_TRANSFER.key,)
 RING_OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 
@@ -32,6 +31,7 @@ class Setting:
     work: Work
     network: AlphaBetaFit | None
     hidden: Work | None = None  # what the transfers cost that nobody waits for any more
+    calibration: tuple[Pair, ...] = ()
     quiet_micro_steps: tuple[int, float] = (0, 0.0)  # how many, and the period of one (ns)
 
 
@@ -60,6 +60,7 @@ class Answer:
     predicted_ms: float
     low_ms: float
     high_ms: float
+    expected: Expected
     speed_up: float
     shares_before: dict[str, float]
     shares_after: dict[str, float]
@@ -93,7 +94,8 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
     before = shares(graph, graph.plan, graph.base, graph.plan.unchanged)
     after = shares(graph, current.plan, schedule, current.work)
     predicted = graph.step_ns * ratio / 1e6
-    low, high = _interval(predicted, graph)
+    trust = expected((c.option for c in changes), setting.calibration)
+    low, high = _interval(predicted, graph, trust)
     return Answer(
         changes=tuple(c.name for c in changes),
         options=tuple(c.option for c in changes),
@@ -101,6 +103,7 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
         predicted_ms=predicted,
         low_ms=low,
         high_ms=high,
+        expected=trust,
         speed_up=1 / ratio if ratio else float("inf"),
         shares_before=before,
         shares_after=after,
@@ -110,10 +113,10 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
     )
 
 
-def _interval(predicted_ms: float, graph: StepGraph) -> tuple[float, float]:
+def _interval(predicted_ms: float, graph: StepGraph, trust: Expected) -> tuple[float, float]:
     """Return the expected range. The sign of an effect is certain, its size is not."""
     now_ms = graph.step_ns / 1e6
-    error = max(EXPECTED_ERROR, abs(graph.replay_error)) * predicted_ms
+    error = max(trust.error, abs(graph.replay_error)) * predicted_ms
     low, high = predicted_ms - error, predicted_ms + error
     if predicted_ms <= now_ms:
         high = min(high, now_ms)

@@ -4,7 +4,7 @@ Each case captures a run, predicts a change from it, makes the change, captures 
 the profiled step times. Runs use gloo on this machine, two of them over two network namespaces
 (needs root, ip and tc). Prints one row a trial and the Markdown table of docs/whatif.md.
 
-    python -m benchmarks.whatif_truth [--trials 3] [--only NAME]
+    python -m benchmarks.whatif_truth [--trials 3] [--only NAME] [--calibration FILE]
 """
 
 import argparse
@@ -36,9 +36,7 @@ class Run:
         """Run it; fail loudly."""
         if self.rate:
             with two_nodes(self.rate) as nodes:
-                ended = run_on_two_nodes(
-                    folder, nodes, *self.flags, per_node=self.per_node
-                )
+                ended = run_on_two_nodes(folder, nodes, *self.flags, per_node=self.per_node)
         else:
             ended = run_workload(folder, *self.flags)
         if any(ended.statuses):
@@ -54,7 +52,6 @@ class Case:
     before: Run
     options: tuple[str, ...]
     after: Run
-    micro_steps: int = 1  # of one step afterwards; predictions are of one
 
 
 def link(rate: str, *flags: str, per_node: int = 1) -> Run:
@@ -78,8 +75,7 @@ CASES = (
          options=("--compression", "x2"),
          after=link("200mbit", "--layers=4", "--bucket-mb=25", "--bf16-gradients")),
     Case(name="accumulation 1 to 4", before=link("200mbit", "--layers=2"),
-         options=("--accumulate", "4"), after=link("200mbit", "--layers=2", "--accumulate=4"),
-         micro_steps=4),
+         options=("--accumulate", "4"), after=link("200mbit", "--layers=2", "--accumulate=4")),
     Case(name="2 to 4 ranks", before=link("200mbit", "--layers=2"),
          options=("--ranks", "4"), after=link("200mbit", "--layers=2", per_node=2)),
     Case(name="slow loader made fast", before=Run(flags=(*LOCAL, "--loader-ms=40")),
@@ -98,23 +94,24 @@ CASES = (
 )  # fmt: skip
 
 
-def whatif(run: Path, *options: str) -> dict[str, float]:
+def whatif(run: Path, *options: str | Path) -> dict[str, float]:
     """Return the first answer for a run, with its measured step."""
-    command = [*PERFKIT, "whatif", str(run), *options, "--json"]
+    command = [*PERFKIT, "whatif", str(run), *map(str, options), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(done.stderr)
     found = json.loads(done.stdout)
     return {"measured": found["step_ms"], "predicted": found["answers"][0]["predicted_ms"],
-            "replay": found["replay_error"]}  # fmt: skip
+            "replay": found["replay_error"], "after": found["measured_ms"]}  # fmt: skip
 
 
-def trial(case: Case, folder: Path) -> dict[str, float]:
+def trial(case: Case, calibration: Path | None, folder: Path) -> dict[str, float]:
     """Predict from one run, make the change, measure."""
-    before = whatif(case.before.make(folder / "before").run, *case.options)
-    after = whatif(case.after.make(folder / "after").run, "--network", "x1")
-    measured = after["measured"] / case.micro_steps
-    return {**before, "after": measured, "error": before["predicted"] / measured - 1}
+    before = case.before.make(folder / "before").run
+    after = case.after.make(folder / "after").run
+    file = calibration or folder / "calibration.jsonl"
+    found = whatif(before, *case.options, "--after", after, "--calibration", file)
+    return {**found, "error": found["predicted"] / found["after"] - 1}
 
 
 def summary(case: Case, rows: Sequence[dict[str, float]]) -> str:
@@ -136,12 +133,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a case's name")
+    parser.add_argument("--calibration", type=Path, help="file that collects all pairs")
     args = parser.parse_args()
     table = []
     for case in (c for c in CASES if args.only in c.name):
         with tempfile.TemporaryDirectory() as scratch:
             folders = (Path(scratch) / str(i) for i in range(args.trials))
-            rows = list(map(partial(trial, case), folders))
+            rows = list(map(partial(trial, case, args.calibration), folders))
         for row in rows:
             print(case.name, {key: round(value, 4) for key, value in row.items()}, flush=True)
         table.append(summary(case, rows))

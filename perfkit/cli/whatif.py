@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perfkit import units
-from perfkit.cli import console
+from perfkit.cli import console, whatif_calibration
 from perfkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -75,6 +76,17 @@ def command(
         bool,
         typer.Option("--search", help="Rank single changes and pairs; the default without any."),
     ] = False,
+    after: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="The run after the change: compare, and remember."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Predictions compared so far. Default: perfkit/whatif.jsonl in the state folder.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Predict the step under one or several changes, by replaying the captured steps.
@@ -107,7 +119,21 @@ def command(
     changes += [make() for wanted, make in switched if wanted]
     if search and changes:
         raise UsageError("--search tries all changes", hint="leave the other changes out")
-    _answer(path, changes, as_json=as_json)
+    if after is not None and not changes:
+        raise UsageError("--after compares one prediction", hint="name the change that was made")
+    file = calibration or whatif_calibration.default_file()
+    setting = replace(_setting(path), calibration=whatif_calibration.read(file))
+    if changes:
+        measured_ms = None
+        if after is not None:
+            measured_ms = _setting(after).graph.step_ns / 1e6 / (accumulate or 1)
+        _answer(setting, changes, file, measured_ms, as_json=as_json)
+        then = f"{console.shown(after or path)} --search"
+    else:
+        best = _search(setting, as_json=as_json)
+        then = f"{console.shown(path)} {' '.join(best)}"
+    if not as_json:
+        console.suggest(f"perfkit whatif {then}")
 
 
 def factor(text: str, option: str) -> float:
@@ -139,28 +165,48 @@ def buckets(bucket_mb: float) -> "Change":
     return buckets_of(bucket_mb)
 
 
-def _answer(path: Path, changes: "Sequence[Change]", *, as_json: bool) -> None:
-    from perfkit.analyzers import whatif, whatif_changes
+def _answer(
+    setting: "Setting",
+    changes: "Sequence[Change]",
+    file: Path,
+    measured_ms: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    from perfkit.analyzers import whatif
     from perfkit.analyzers.refusal import Refusal
 
-    setting = _setting(path)
-    if changes:
-        answer = whatif.ask(setting, changes)
-        if isinstance(answer, Refusal):
-            raise InputError(answer.reason, hint=answer.remedy)
-        answers: tuple[Answer, ...] = (answer,)
-    else:
-        with console.progress("replaying"):
-            answers = whatif.search(setting, whatif_changes.everything())
+    answer = whatif.ask(setting, changes)
+    if isinstance(answer, Refusal):
+        raise InputError(answer.reason, hint=answer.remedy)
+    if measured_ms is not None:
+        whatif_calibration.add(file, answer, measured_ms)
     if as_json:
-        import msgspec
-
-        sys.stdout.buffer.write(msgspec.json.encode(document(setting, answers)) + b"\n")
+        _print_json({**document(setting, [answer]), "measured_ms": measured_ms})
         return
-    text = combined(setting, answers[0]) if changes else ranking(setting, answers)
-    print("\n".join(text))
-    best = answers[0].options if answers and not changes else ("--search",)
-    console.suggest(f"perfkit whatif {console.shown(path)} {' '.join(best)}")
+    lines = combined(setting, answer)
+    if measured_ms is not None:
+        lines += whatif_calibration.measured(answer, measured_ms, file)
+    print("\n".join(lines))
+
+
+def _search(setting: "Setting", *, as_json: bool) -> tuple[str, ...]:
+    """Print the ranking; return the options of the best change."""
+    from perfkit.analyzers import whatif, whatif_changes
+
+    with console.progress("replaying"):
+        answers = whatif.search(setting, whatif_changes.everything())
+    if as_json:
+        _print_json(document(setting, answers))
+    else:
+        print("\n".join(ranking(setting, answers)))
+    return answers[0].options if answers else ("--search",)
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    import msgspec
+
+    sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
 
 
 def _setting(path: Path) -> "Setting":
@@ -218,7 +264,7 @@ def combined(setting: "Setting", answer: "Answer") -> list[str]:
         "Assumed:",
     ]
     lines += [f"  - {text}" for text in answer.assumptions]
-    return [*lines, *_tail()]
+    return [*lines, "", whatif_calibration.trust(answer.expected)]
 
 
 def ranking(setting: "Setting", answers: "Sequence[Answer]") -> list[str]:
@@ -236,15 +282,7 @@ def ranking(setting: "Setting", answers: "Sequence[Answer]") -> list[str]:
     if idle:
         names = ", ".join(a.changes[0] for a in idle)
         lines += ["", f"Would gain less than 1%, or lose: {names}."]
-    return [*lines, *_tail()]
-
-
-def _tail() -> list[str]:
-    return [
-        "",
-        "Predicted by replay, not measured: expect +-10 % of the step until a change of the kind "
-        "has been measured here.",
-    ]
+    return [*lines, "", whatif_calibration.overall(setting.calibration)]
 
 
 def _shares(shares: "dict[str, float]") -> str:
