@@ -31,7 +31,7 @@ from perfkit.analyzers.result import (
     Verdict,
 )
 from perfkit.analyzers.run_facts import describe_run, describe_world
-from perfkit.analyzers.second_opinion import replay_graph, second_opinion
+from perfkit.analyzers.second_opinion import is_typical, replay_graph, second_opinion
 from perfkit.analyzers.sentence import verdict_sentence
 from perfkit.analyzers.shelf import shelf_for
 from perfkit.analyzers.steps import view_run
@@ -50,8 +50,8 @@ from perfkit.analyzers.withholding import lower, supported
 from perfkit.analyzers.workers import map_in_processes
 from perfkit.errors import InputError, PerfkitError
 from perfkit.roofline.ceilings import Ceilings
-from perfkit.roofline.of_run import join_ranks as join_placed
 from perfkit.roofline.of_run import host_misfit, nodes_of
+from perfkit.roofline.of_run import join_ranks as join_placed
 from perfkit.roofline.summary import RunRoofline
 from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from perfkit.version import __version__
@@ -121,7 +121,9 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
     quality = assess(evidence)
     decision = lower(_decide(run, joined, evidence, quality), quality, evidence.whole.dilation)
     graph = replay_graph(surveys, run.world_size)
-    shown = not evidence.whole.not_representative  # the path is of the window, not of the run
+    # The path is of a few steps of the window, and the window may not be like the run.
+    typical = bool(surveys) and is_typical(graph, joined.steps, joined.charged_ns)
+    shown = typical and not evidence.whole.not_representative
     opinion = second_opinion(graph, decision.dominant if shown else None)
     decision = heed(decision, opinion)
     return Analysis(

@@ -65,6 +65,19 @@ class Charges:
     lateness: F64
 
 
+MOST_BUSY_SHARE = 0.1
+"""Computing for a larger share of a collective means to be ahead when it ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meeting:
+    """A past collective: when each member left it, in which step, and whether they were level."""
+
+    end_ns: I64
+    step: int
+    level: bool
+
+
 def charge_waits(
     views: Mapping[int, RankView], instances: Sequence[Instance], times: InstanceTimes
 ) -> Charges:
@@ -154,22 +167,38 @@ def _classes_between(parts: Partition, begins: I64, ends: I64) -> I64:
 def _last_meetings(
     views: Mapping[int, RankView], instances: Sequence[Instance]
 ) -> list[dict[int, int]]:
-    """Return for each instance when its group last was together, on each member's clock.
+    """Return for each instance when its group last was level, on each member's clock.
 
     That is the end of the latest earlier collective of the group that all members had left before
-    any of them entered this one; overlapping collectives share the meeting before them.
+    any of them entered this one; overlapping collectives share the meeting before them. Whoever
+    computed during a collective was ahead with its work when it ended, and computes less before the
+    next one: within one step, such a collective does not count.
     """
-    history: dict[object, list[tuple[tuple[int, ...], I64]]] = defaultdict(list)
+    history: dict[object, list[_Meeting]] = defaultdict(list)
     meetings: list[dict[int, int]] = []
+    busy = {rank: _busy_share(view) for rank, view in views.items()}
     for instance in instances:
         ranks = tuple(rank for rank, _ in instance.members)
-        starts = np.array([views[r].calls.start_ns[row] for r, row in instance.members])
-        ends = np.array([views[r].calls.end_ns[row] for r, row in instance.members])
+        rows = [(views[rank].calls, row) for rank, row in instance.members]
+        starts = np.array([calls.start_ns[row] for calls, row in rows])
+        ends = np.array([calls.end_ns[row] for calls, row in rows])
+        step = max(int(calls.step[row]) for calls, row in rows)
         past = history[instance.group, ranks]
-        before = next((e for _, e in reversed(past) if (e <= starts).all()), None)
-        meetings.append({} if before is None else dict(zip(ranks, before.tolist(), strict=True)))
-        past.append((ranks, ends))
+        before = (m for m in reversed(past) if (m.level or m.step < step))
+        found = next((m for m in before if (m.end_ns <= starts).all()), None)
+        meetings.append(
+            {} if found is None else dict(zip(ranks, found.end_ns.tolist(), strict=True))
+        )
+        level = all(busy[rank][row] < MOST_BUSY_SHARE for rank, row in instance.members)
+        past.append(_Meeting(end_ns=ends, step=step, level=level))
     return meetings
+
+
+def _busy_share(view: RankView) -> F64:
+    """Return for each call of the rank the share of its time in which the rank computed."""
+    compute, calls = view.parts.of(TimeClass.COMPUTE), view.calls
+    inside = measure_before(compute, calls.end_ns) - measure_before(compute, calls.start_ns)
+    return np.asarray(inside / np.maximum(calls.duration_ns, 1))
 
 
 def _excess(profile: Mapping[int, I64], late: int) -> F64:

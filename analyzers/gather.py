@@ -30,7 +30,9 @@ def gather(
     shares = joined.charged_ns.sum(axis=0) / total if total else np.zeros(len(TimeClass))
     shares = shift_shares(shares, whole_run_shift(joined, whole))
     window_ns = {rank: table.sum(axis=1) for rank, table in joined.tables.items()}
-    late = find_stragglers(joined.tables, window_ns, joined.charges)
+    on_device = all(own.windows.on_device for own in surveys.values())
+    host_ns = {rank: own.counts.host_ns for rank, own in surveys.items()} if on_device else None
+    late = find_stragglers(joined.tables, window_ns, joined.charges, host_ns)
     usual = usually_late(joined.charges)
     suspects = {s.rank for s in late} | ({usual} if usual is not None else set())
     unsure = unsure_ranks(suspects, joined)

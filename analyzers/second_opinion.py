@@ -8,6 +8,9 @@ the answer, there is none.
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from perfkit.analyzers.blame import F64
 from perfkit.analyzers.critical_path import critical_path
 from perfkit.analyzers.graph import StepGraph, join_pieces
 from perfkit.analyzers.graph_pieces import PYTHON
@@ -17,8 +20,11 @@ from perfkit.analyzers.result_replay import SecondOpinion
 from perfkit.analyzers.survey import RankSurvey
 from perfkit.analyzers.whatif import COMMUNICATION, shares
 from perfkit.trace.kinds import ROLLUP
+from perfkit.trace.model import I64
 from perfkit.units import percent
 
+MOST_DIFFERENCE = 0.05
+"""A class of the path's steps may differ from all steps by this share."""
 _FAMILY = {c.key: family for family, classes in ROLLUP.items() for c in classes} | {PYTHON: "host"}
 
 
@@ -76,6 +82,21 @@ def second_opinion(graph: StepGraph | Refusal, dominant: str | None) -> SecondOp
         dominant=leader,
         agrees=leader == dominant if dominant is not None else None,
     )
+
+
+def is_typical(graph: StepGraph | Refusal, steps: I64, charged_ns: F64) -> bool:
+    """Whether the few steps of the path spend their time as all analysed steps do.
+
+    charged_ns: (steps, classes), after blame. A checkpoint every ten steps may be in neither.
+    """
+    if isinstance(graph, Refusal) or not charged_ns.sum():
+        return True
+    inside = np.isin(steps, graph.steps)
+    if not charged_ns[inside].sum():
+        return False
+    mine, whole = charged_ns[inside].sum(axis=0), charged_ns.sum(axis=0)
+    difference = mine / mine.sum() - whole / whole.sum()
+    return bool(np.abs(difference).max() <= MOST_DIFFERENCE)
 
 
 def _families(by_class: Mapping[str, float]) -> dict[str, float]:

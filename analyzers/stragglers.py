@@ -2,11 +2,11 @@
 
 The cause is the class that most of the waiting for this rank is charged to; the excess is the
 rank's time in that class over the median rank's. In every step some rank is last, so being last
-counts only where it happens too often for chance.
+counts only where it happens too often for chance. That one rank alone writes checkpoints is none.
 """
 
 from collections.abc import Mapping
-from math import comb
+from math import comb, inf
 
 import numpy as np
 
@@ -17,16 +17,29 @@ from perfkit.trace.model import I64
 
 LEAST_SHARE = 0.05
 """A straggler exceeds the median rank by this share of the mean window, and so do the waits."""
-CHANCE = 0.05
-"""Probability below which a rank is not last this often by chance (one-sided binomial)."""
+CHANCE = 0.02
+"""Probability below which no rank is last this often by chance: a binomial test of each rank, the
+level divided among the ranks (Bonferroni)."""
+_WORK_BEHIND = {
+    TimeClass.INPUT_WAIT: TimeClass.INPUT_WAIT,
+    TimeClass.HOST_LAUNCH: TimeClass.HOST_LAUNCH,
+    TimeClass.LAUNCH_LATENCY: TimeClass.HOST_LAUNCH,
+}
+"""What a host spends its time on where its device is idle because of it."""
 
 
 def find_stragglers(
-    tables: Mapping[int, I64], window_ns: Mapping[int, I64], charges: Charges
+    tables: Mapping[int, I64],
+    window_ns: Mapping[int, I64],
+    charges: Charges,
+    host_ns: Mapping[int, Mapping[TimeClass, float]] | None = None,
 ) -> tuple[Straggler, ...]:
     """Compare each rank that others wait for with the median rank.
 
     tables: per rank (steps, classes) in nanoseconds before blame; window_ns: per rank (steps,).
+    host_ns: of runs on devices, what each host did per step, hidden or not. Where all hosts are
+    equally slow, one is behind by chance and stays so, and only its device is seen to idle: so a
+    host is late only if it works longer as well.
     """
     ranks = tuple(sorted(tables))
     steps = len(charges.unknown)
@@ -42,8 +55,10 @@ def find_stragglers(
         cause = max(BLAMABLE, key=lambda c: (blamed[c], -c))
         amount = float(excess[place, cause])
         waited = blamed[cause] / steps / (len(ranks) - 1)
-        often = by_chance(last[rank], steps, len(ranks)) < CHANCE
-        if amount >= least and waited >= least and often:
+        often = by_chance(last[rank], steps, len(ranks)) < CHANCE / len(ranks)
+        chosen = cause == TimeClass.CHECKPOINT and means[:, cause].max() == means[:, cause].sum()
+        host = _host_excess(host_ns, rank, cause)
+        if min(amount, waited, host) >= least and (often or chosen):
             found.append(
                 Straggler(
                     rank=rank,
@@ -54,6 +69,16 @@ def find_stragglers(
             )
     found.sort(key=lambda s: (-s.excess_ms, s.rank))
     return tuple(found)
+
+
+def _host_excess(
+    host_ns: Mapping[int, Mapping[TimeClass, float]] | None, rank: int, cause: TimeClass
+) -> float:
+    """Return how much longer than the median host this one works; infinite if that is not known."""
+    work = _WORK_BEHIND.get(cause)
+    if host_ns is None or work is None:
+        return inf
+    return host_ns[rank][work] - float(np.median([own[work] for own in host_ns.values()]))
 
 
 def times_last(charges: Charges) -> dict[int, int]:
@@ -71,7 +96,7 @@ def usually_late(charges: Charges) -> int | None:
     steps, ranks = len(charges.unknown), len(charges.ranks)
     for rank, count in times_last(charges).items():
         always = 0 < steps == count
-        if always or (count and by_chance(count, steps, ranks) < CHANCE):
+        if always or (count and by_chance(count, steps, ranks) < CHANCE / ranks):
             return rank
     return None
 

@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from perfkit.analyzers.windows import Windows
 from perfkit.trace.intervals import Intervals, intersect, label, total_ns, union
-from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
+from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind, TimeClass
 from perfkit.trace.model import NONE, Bool, RankTrace
 
 _FP32_MATMUL = re.compile(r"sgemm|gemm_f32f32_f32f32|simt_s\w*gemm|simt_.*f32.*gemm", re.IGNORECASE)
@@ -43,6 +43,7 @@ class TraceCounts:
     optimizer_fused: bool
     sync_batch_norms: int
     graph_launches: int
+    host_ns: Mapping[TimeClass, float]  # mean per step, hidden or not: see _host_work
     busy_threads: float  # mean number of host threads inside recorded work, CPU runs only
 
 
@@ -84,6 +85,7 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
         optimizer_fused=fused,
         sync_batch_norms=int(_named(trace, in_step, lambda n: bool(_SYNC_BN.search(n))).sum()),
         graph_launches=int(_named(trace, in_step, lambda n: n.startswith(_GRAPH_LAUNCHES)).sum()),
+        host_ns=_host_work(trace, windows),
         busy_threads=_busy_threads(trace, windows),
     )
 
@@ -106,6 +108,28 @@ def _optimizer(trace: RankTrace, windows: Windows, kernels: Bool) -> tuple[int, 
         spent = total_ns(inside)
     fused = _named(trace, work, lambda n: bool(_FUSED.search(n)))
     return int(spent), int(work.sum()), bool(fused.any())
+
+
+_PAUSES = (Kind.SYNC, Kind.INPUT_WAIT, Kind.CHECKPOINT, Kind.GC)
+
+
+def _host_work(trace: RankTrace, windows: Windows) -> Mapping[TimeClass, float]:
+    """Return how long the training thread fetches and how long it works, per step.
+
+    Its work is the host's step less its waits and pauses. On a device both may be hidden.
+    """
+    events, steps = trace.events, max(len(windows.step), 1)
+    rows = np.isin(events.step, windows.step) & np.isin(events.thread, trace.training_threads[:1])
+    fetching = rows & (events.kind == Kind.INPUT_WAIT)
+    pauses = rows & np.isin(events.kind, _PAUSES)
+    inside = np.isin(trace.steps.index, windows.step)
+    whole = int((trace.steps.end_ns - trace.steps.start_ns)[inside].sum())
+    paused = total_ns(union(events.start_ns[pauses], events.end_ns[pauses]))
+    fetched = total_ns(union(events.start_ns[fetching], events.end_ns[fetching]))
+    return {
+        TimeClass.INPUT_WAIT: fetched / steps,
+        TimeClass.HOST_LAUNCH: max(0, whole - paused) / steps,
+    }
 
 
 def _tensor_core(name: str) -> bool:
