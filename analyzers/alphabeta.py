@@ -32,12 +32,17 @@ _LEAST_PIECE = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One call: operation, group size, S of nccl-tests, and its transfer time."""
+    """One call: operation, group size, S of nccl-tests, and its transfer time.
+
+    Calls that share the link in time are one observation of several `calls`: S is their sum, and
+    the time that in which any of them was under way.
+    """
 
     op: str
     ranks: int
     size_bytes: int
     transfer_s: float
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,17 +138,17 @@ class _Cell:
 
 
 def _cells(observations: Sequence[Observation]) -> list[_Cell]:
-    groups: dict[tuple[int, str, int], list[float]] = {}
+    groups: dict[tuple[int, str, int, int], list[float]] = {}
     for o in observations:
-        groups.setdefault((o.size_bytes, o.op, o.ranks), []).append(o.transfer_s)
+        groups.setdefault((o.size_bytes, o.op, o.ranks, o.calls), []).append(o.transfer_s)
     return [
         _Cell(
-            ring_steps(op, n),
+            calls * ring_steps(op, n),
             bus_factor(op, n) * size,
             size,
             np.sort(np.asarray(times, np.float64)),
         )
-        for (size, op, n), times in sorted(groups.items())
+        for (size, op, n, calls), times in sorted(groups.items())
     ]
 
 

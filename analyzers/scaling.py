@@ -11,7 +11,6 @@ from statistics import median
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.scaling_network import (
     Communication,
-    Message,
     communication_of,
     fit_link,
     given_link,
@@ -28,6 +27,7 @@ from perfkit.analyzers.scaling_result import (
 )
 from perfkit.analyzers.scaling_runs import MeasuredRun, mode_of
 from perfkit.analyzers.scaling_words import sentences, warnings
+from perfkit.analyzers.traffic import Traffic
 from perfkit.analyzers.verdict import seed_of
 from perfkit.roofline.collective_cost import Link
 from perfkit.version import __version__
@@ -54,12 +54,11 @@ class Question:
 def scale(
     runs: Sequence[MeasuredRun],
     question: Question,
-    messages: Mapping[str, tuple[Message, ...] | Refusal],
+    traffic: Mapping[str, Traffic],
 ) -> Scaling | Refusal:
     """Judge a series of runs, or say why they are none.
 
-    messages: the collectives of a step, by the name of the run they were traced in; those of the
-    widest run that models may use are taken.
+    traffic: what the ranks sent, by the name of the run it was traced in.
     """
     mode = mode_of(runs)
     if isinstance(mode, Refusal):
@@ -70,7 +69,7 @@ def scale(
     seed = seed_of("".join(sorted(run.name for run in runs)))
     points = points_of(grouped, weak=weak, fitted=allowed, seed=seed)
     usable = {p: own for p, own in grouped.items() if p in allowed}
-    basis = _basis(usable, messages, weak=weak, seed=seed)
+    basis = _basis(usable, traffic, weak=weak, seed=seed)
     fitted = fit_models(basis, seed=seed)
     over, used = _other_network(basis, question)
     predictions = _predictions(basis, fitted, points, question, over)
@@ -108,18 +107,18 @@ def fit_ranks(runs: Sequence[MeasuredRun], *, use_oversubscribed: bool) -> list[
 
 def _basis(
     usable: Mapping[int, Sequence[MeasuredRun]],
-    messages: Mapping[str, tuple[Message, ...] | Refusal],
+    traffic: Mapping[str, Traffic],
     *,
     weak: bool,
     seed: int,
 ) -> Basis:
     runs = [run for own in usable.values() for run in own]
-    link = fit_link(runs, seed=seed)
+    link = fit_link(runs, traffic, seed=seed)
     communication: Communication | Refusal
     if isinstance(link, Refusal):
         communication = link
     else:
-        communication = _communication(usable, messages, link[0], weak=weak)
+        communication = _communication(usable, traffic, link[0], weak=weak)
     several = any(len(own) > 1 for own in usable.values())
     drawn = resampled_ms(usable, seed=seed) if several else {}
     return Basis(
@@ -133,18 +132,15 @@ def _basis(
 
 def _communication(
     usable: Mapping[int, Sequence[MeasuredRun]],
-    messages: Mapping[str, tuple[Message, ...] | Refusal],
+    traffic: Mapping[str, Traffic],
     link: Link,
     *,
     weak: bool,
 ) -> Communication | Refusal:
     for ranks in sorted(usable, reverse=True):
         for run in usable[ranks]:
-            own = messages.get(run.name)
-            if isinstance(own, Refusal):
-                return own
-            if own is not None and run.ranks > 1:
-                return communication_of(run, own, link, weak=weak)
+            if run.ranks > 1 and run.name in traffic:
+                return communication_of(run, traffic[run.name], link, weak=weak)
     return Refusal(reason="no run of several ranks has a trace", remedy="profile with --window A:B")
 
 

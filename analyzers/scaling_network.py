@@ -7,29 +7,17 @@ and go over one stream (`extrapolate`, models.md 4.5). Valid for data-parallel t
 collectives span all ranks, on a placement that stays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from perfkit.analyzers.alphabeta import AlphaBetaFit, Observation, fit_alpha_beta
 from perfkit.analyzers.extrapolate import ddp_overlap
-from perfkit.analyzers.network_fit import RING_OPERATIONS
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.scaling_model import expected_skew_s
 from perfkit.analyzers.scaling_result import LinkUsed
 from perfkit.analyzers.scaling_runs import MeasuredRun
+from perfkit.analyzers.traffic import Message, Traffic
 from perfkit.roofline.collective_cost import ALL_REDUCE, Link, bus_bandwidth_byte_per_s, ring_s
-from perfkit.trace.model import NONE, ProcessGroup, RankTrace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One collective of a step. `ready_s` counts from the first message that is ready."""
-
-    op: str
-    size_bytes: int
-    ready_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,82 +53,18 @@ class Communication:
         return replace(self, link=link)
 
 
-def messages_of(trace: RankTrace) -> tuple[Message, ...] | Refusal:
-    """Return the collectives of a usual step of a rank, in order of issue.
-
-    Ready is when the rank asks for the transfer: the call that enqueues it on a CPU, the start of
-    the kernel on an accelerator (there it may have queued, so that overlap is underestimated).
-    """
-    calls, events = trace.collectives, trace.events
-    if any(own.ranks and len(own.ranks) < trace.world_size for own in _used_groups(trace)):
-        return Refusal(
-            reason="the ranks communicate in groups smaller than the job, as tensor, pipeline or "
-            "hybrid sharding do, and the prediction knows data parallelism only",
-            remedy="perfkit whatif RUN --ranks N replays such a run",
-        )
-    steps: list[list[Message]] = []
-    complete = trace.steps.index[trace.steps.complete & ~trace.steps.has_eval].tolist()
-    for step in complete:
-        rows = [r for r in np.flatnonzero(events.step[calls.event] == step).tolist()
-                if calls.op[r] in RING_OPERATIONS and calls.size_bytes[r] > 0]  # fmt: skip
-        ready = [_asked_ns(trace, int(calls.event[r])) for r in rows]
-        order = sorted(range(len(rows)), key=ready.__getitem__)
-        first = min(ready, default=0)
-        steps.append(
-            [
-                Message(
-                    op=calls.op[rows[i]],
-                    size_bytes=int(calls.size_bytes[rows[i]]),
-                    ready_s=(ready[i] - first) / 1e9,
-                )
-                for i in order
-            ]
-        )
-    return _usual(steps)
-
-
-def _used_groups(trace: RankTrace) -> list[ProcessGroup]:
-    used = set(trace.collectives.group.tolist()) - {NONE}
-    return [trace.groups[g] for g in sorted(used)]
-
-
-def _asked_ns(trace: RankTrace, event: int) -> int:
-    call = int(trace.events.op[event])
-    asked = event if call == NONE or trace.device_kind != "cpu" else call
-    return int(trace.events.start_ns[asked])
-
-
-def _usual(steps: Sequence[Sequence[Message]]) -> tuple[Message, ...] | Refusal:
-    """Return the messages that most steps have, ready at the median of their times."""
-    shapes = [tuple((m.op, m.size_bytes) for m in step) for step in steps]
-    if not shapes:
-        return Refusal(reason="no whole step was profiled", remedy="profile with --window A:B")
-    usual = max(set(shapes), key=lambda shape: (shapes.count(shape), shape))
-    if not usual:
-        return Refusal(reason="the profiled steps hold no collective over all ranks")
-    like = [step for step, shape in zip(steps, shapes, strict=True) if shape == usual]
-    ready = np.median([[m.ready_s for m in step] for step in like], axis=0)
-    return tuple(
-        Message(op=op, size_bytes=size, ready_s=float(at))
-        for (op, size), at in zip(usual, ready.tolist(), strict=True)
-    )
-
-
-def fit_link(runs: Sequence[MeasuredRun], *, seed: int) -> tuple[Link, LinkUsed] | Refusal:
-    """Fit latency and bandwidth to the transfers of all runs of one placement."""
-    several = [run for run in runs if run.ranks > 1]
+def fit_link(
+    runs: Sequence[MeasuredRun], traffic: Mapping[str, Traffic], *, seed: int
+) -> tuple[Link, LinkUsed] | Refusal:
+    """Fit latency and bandwidth to the transfers of all runs of the widest run's placement."""
+    several = [run for run in runs if run.ranks > 1 and run.name in traffic]
     if not several:
-        return Refusal(reason="no run has two ranks", remedy="measure --ranks 1,2,4")
-    widest = max(several, key=lambda run: run.ranks).placements
-    seen = [
-        Observation(
-            op=row.name, ranks=row.ranks, size_bytes=row.bytes, transfer_s=row.transfer_ms / 1e3
+        return Refusal(
+            reason="no run of several ranks has a trace", remedy="profile with --window A:B"
         )
-        for run in several
-        if run.placements == widest
-        for row in run.collectives
-        if row.name in RING_OPERATIONS and row.bytes and row.transfer_ms
-    ]
+    widest = max(several, key=lambda run: run.ranks).placements
+    alike = [run for run in several if run.placements == widest]
+    seen = [observed for run in alike for observed in traffic[run.name].transfers]
     fit = fit_alpha_beta(seen, seed=seed)
     if isinstance(fit, Refusal):
         return _from_largest(seen, fit)
@@ -199,22 +123,25 @@ def given_link(bandwidth_byte_per_s: float, alpha_s: float) -> tuple[Link, LinkU
 
 
 def communication_of(
-    run: MeasuredRun, messages: tuple[Message, ...], link: Link, *, weak: bool
-) -> Communication:
+    run: MeasuredRun, traffic: Traffic, link: Link, *, weak: bool
+) -> Communication | Refusal:
     """Return the communication of a run over `link`; its buckets are played if they can be."""
-    share = None if all(m.op == ALL_REDUCE for m in messages) else _exposed_share(run)
+    messages = traffic.messages
+    if isinstance(messages, Refusal):
+        return messages
+    played = all(m.op == ALL_REDUCE for m in messages)
     return Communication(
         link=link,
         messages=messages,
         measured_ranks=run.ranks,
         weak=weak,
-        exposed_share=share,
+        exposed_share=None if played else _exposed_share(run, traffic),
         skew_sd_s=(run.skew_sd_ms or 0.0) / 1e3,
     )
 
 
-def _exposed_share(run: MeasuredRun) -> float:
+def _exposed_share(run: MeasuredRun, traffic: Traffic) -> float:
     """Return which part of the transfers compute does not hide, by the budget of a run."""
-    whole = sum(row.count * row.transfer_ms for row in run.collectives if row.transfer_ms)
     exposed = run.classes_ms.get("comm_transfer") or 0.0
+    whole = traffic.busy_ms_per_step
     return min(1.0, exposed / whole) if whole > 0 else 1.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from perfkit.analyzers.evidence import fact
 from perfkit.analyzers.refusal import Refusal
-from perfkit.analyzers.result import Analysis, Blame, CollectiveRow
+from perfkit.analyzers.result import Analysis, Blame
 from perfkit.analyzers.step_table import steady_steps, tabulate_steps
 from perfkit.trace.model import RankRecord, Run
 
@@ -29,7 +29,6 @@ class MeasuredRun:
     compute_ms: tuple[float, ...]  # of each rank
     blame: tuple[Blame, ...]
     skew_sd_ms: float | None  # of a rank's compute from step to step, drift of all ranks removed
-    collectives: tuple[CollectiveRow, ...]
     placements: tuple[str, ...]
     factors: dict[str, float | None]
     cores: int | None  # that the busiest machine's ranks may use; None on accelerators
@@ -71,7 +70,6 @@ def measure(run: Run, analysis: Analysis, name: str) -> MeasuredRun | Refusal:
         compute_ms=_compute_ms(analysis),
         blame=analysis.verdict.blame,
         skew_sd_ms=_skew_sd_ms(analysis),
-        collectives=analysis.collectives,
         placements=tuple(sorted(n.placement for n in analysis.networks)),
         factors={} if efficiency is None else {f.name: f.value for f in efficiency.factors},
         cores=cores,

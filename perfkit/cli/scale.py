@@ -159,8 +159,9 @@ def judge(folders: Sequence[Path], question: Any) -> "Scaling":
     from perfkit.analyzers.refusal import Refusal
     from perfkit.analyzers.scaling import scale
 
-    measured, messages = sweep.read(folders, use_oversubscribed=question.use_oversubscribed)
-    found = scale(measured, question, messages)
+    with console.progress("reading the runs"):
+        measured, traffic = sweep.read(folders)
+    found = scale(measured, question, traffic)
     if isinstance(found, Refusal):
         raise InputError(found.reason, hint=found.remedy)
     return found

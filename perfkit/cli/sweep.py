@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,11 @@ from perfkit.cli.profile import parse_window
 from perfkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from perfkit.analyzers.refusal import Refusal
     from perfkit.analyzers.result import Analysis
-    from perfkit.analyzers.scaling_network import Message
     from perfkit.analyzers.scaling_runs import MeasuredRun
+    from perfkit.analyzers.traffic import Traffic
     from perfkit.profiler.experiment import Limits
     from perfkit.trace.runner import Ended, Trial
-
-    Messages = Mapping[str, tuple[Message, ...] | Refusal]
 
 RANKS, BATCH = "{ranks}", "{batch}"
 EXAMPLE = (
@@ -156,38 +152,29 @@ def run(trials: "Sequence[Trial]", limit: "Limits", home: Path) -> list[Path]:
     return good
 
 
-def read(
-    folders: Sequence[Path], *, use_oversubscribed: bool
-) -> "tuple[list[MeasuredRun], Messages]":
-    """Analyse every run, and take the collectives of the widest that models may use.
-
-    Raises InputError.
-    """
+def read(folders: Sequence[Path]) -> "tuple[list[MeasuredRun], dict[str, Traffic]]":
+    """Analyse every run, and take what its ranks sent. Raises InputError."""
     from perfkit.analyzers.refusal import Refusal
-    from perfkit.analyzers.scaling import fit_ranks
-    from perfkit.analyzers.scaling_network import messages_of
     from perfkit.analyzers.scaling_runs import measure
+    from perfkit.analyzers.traffic import join_traffic, traffic_of
     from perfkit.trace import run as run_folder
 
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("a run is named twice", hint="it would count as two")
-    opened, measured = {}, []
+    measured: list[MeasuredRun] = []
+    traffic: dict[str, Traffic] = {}
     for folder in folders:
         own = run_folder.open_run([folder])
         name = console.shown(folder)
-        analysis = _analysis(folder)
-        taken = measure(own, analysis, name)
+        taken = measure(own, _analysis(folder), name)
         if isinstance(taken, Refusal):
             raise InputError(taken.reason, hint=taken.remedy)
-        opened[name] = own
         measured.append(taken)
-    usable = fit_ranks(measured, use_oversubscribed=use_oversubscribed)
-    widest = next((m for m in measured if usable and m.ranks == usable[-1]), None)
-    if widest is None or widest.ranks < 2:
-        return measured, {}
-    source = opened[widest.name]
-    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(source))
-    return measured, {widest.name: messages_of(load(source.ranks[0]))}
+        if taken.ranks > 1:
+            cache = run_folder.cache_folder(own)
+            loaded = (run_folder.load_rank(record, cache=cache) for record in own.ranks)
+            traffic[name] = join_traffic([traffic_of(trace) for trace in loaded])
+    return measured, traffic
 
 
 def _analysis(folder: Path) -> "Analysis":

@@ -74,13 +74,14 @@ def step_chart(found: Scaling) -> PlotChart:
     x = rank_axis([p.ranks for p in points] + [g.ranks for g in guesses])
     values = [p.step_ms for p in points] + [p.ideal_ms for p in points]
     values += [v for g in guesses for v in (g.low_ms, g.high_ms) if v]
+    y = decades("step (ms)", values, units.milliseconds, suffix=" ms")
     ideal = tuple((float(p.ranks), p.ideal_ms) for p in points)
     lines = [Line(name="ideal", points=ideal, dashed=True), *_whiskers(points, "step_interval_ms")]
     fan = (("", "step_ms", False), ("", "low_ms", True), ("", "high_ms", True))
     last = [p for p in points if p.in_fit][-1:]
     for name, field, dashed in fan if guesses else ():
         start = [(float(p.ranks), p.step_ms) for p in last if p.ranks < guesses[0].ranks]
-        line = tuple([*start, *((float(g.ranks), float(getattr(g, field))) for g in guesses)])
+        line = tuple([*start, *((float(g.ranks), max(getattr(g, field), y.low)) for g in guesses)])
         if len(line) > 1:
             lines.append(
                 Line(name=name, points=line, key="communication", dashed=dashed, labelled=False)
@@ -98,7 +99,7 @@ def step_chart(found: Scaling) -> PlotChart:
         id="scaling-step",
         caption="Time of a step: measured, ideal and predicted",
         x=x,
-        y=decades("step (ms)", values, units.milliseconds, suffix=" ms"),
+        y=y,
         dots=dots,
         lines=tuple(lines),
         note="Upright lines: 95 % bootstrap over runs. The predicted stretch lies between the "
