@@ -7,7 +7,7 @@ it is refused and the largest delay without a recorded cause is named (models.md
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from perfkit.analyzers.replay import (
 )
 from perfkit.analyzers.windows import is_device_work
 from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import I64, NONE, RankRecord, RankTrace, Run, StepLines
+from perfkit.trace.model import I64, NONE, DeviceFacts, RankRecord, RankTrace, Run, StepLines
 
 TOLERANCE = 0.02
 MOST_UNEXPLAINED = 0.05
@@ -68,6 +68,7 @@ class StepGraph:
     on_device: bool
     gradient_task: I64  # shape (gradients,): behind which task each gradient is ready
     gradient_bytes: I64
+    devices: tuple[DeviceFacts, ...]  # different ones only; () where the capture does not say
     unexplained: tuple[tuple[int, Unexplained], ...]  # by rank, largest first
 
     def period_ns(self, schedule: Schedule) -> float:
@@ -202,6 +203,7 @@ def assemble(parts: _Parts) -> StepGraph | Refusal:
             [p.gradient_task + begin for p, begin in zip(pieces, base[:-1], strict=True)]
         ),
         gradient_bytes=np.concatenate([p.gradient_bytes for p in pieces]),
+        devices=_devices(pieces),
         unexplained=_largest(pieces),
     )
     whole = float(replayed.max() / measured.max() - 1)
@@ -310,6 +312,11 @@ def _edges(pieces: Sequence[Piece], base: I64, tasks: int) -> tuple[I64, I64, I6
         columns[3].extend([piece.edge_kind, none])
     sources, targets, lags, kinds = (np.concatenate(column) for column in columns)
     return sources, targets, lags, kinds
+
+
+def _devices(pieces: Sequence[Piece]) -> tuple[DeviceFacts, ...]:
+    found = [replace(p.device, index=0) for p in pieces if p.device is not None]
+    return tuple(dict.fromkeys(found)) if len(found) == len(pieces) else ()
 
 
 def _names(pieces: Sequence[Piece]) -> tuple[tuple[str, ...], I64]:

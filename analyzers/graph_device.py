@@ -56,6 +56,7 @@ def device_piece(
     layers = [*host_layers(trace.events, trace.training_threads, pauses), launching]
     whole = paint(union([begin], [end]), layers, default=PYTHON_CODE, cuts=cuts)
     draft = Draft(trace.rank, without(whole, holes), bounds, steps)
+    draft.device = next((d for d in trace.devices if d.index == trace.device), None)
     tasks = _add_work(draft, trace, work)
     _release_host(draft, work, waits, tasks)
     _add_gradients(draft, trace, work, tasks)

@@ -11,7 +11,7 @@ import numpy as np
 
 from perfkit.trace.intervals import Intervals, Partition, label
 from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import I64, NONE
+from perfkit.trace.model import I64, NONE, DeviceFacts
 
 PYTHON = "host_python"
 PYTHON_CODE = len(TimeClass)
@@ -58,6 +58,7 @@ class Piece:
     step_end_ns: I64
     gradient_task: I64  # shape (gradients,): the task behind which each gradient is ready
     gradient_bytes: I64
+    device: DeviceFacts | None = None  # the accelerator that did the work
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class Draft:
     name: list[int] = field(default_factory=list)
     edges: list[tuple[int, int, int, int]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
+    device: DeviceFacts | None = None
     waited: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     gradients: list[tuple[int, int]] = field(default_factory=list)
 
@@ -161,6 +163,7 @@ class Draft:
             step_end_ns=ends,
             gradient_task=ready[:, 0],
             gradient_bytes=ready[:, 1],
+            device=self.device,
         )
 
 

@@ -1,6 +1,5 @@
 """The changes that can be asked for: one function each, from its parameter to a Change."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +11,13 @@ from perfkit.analyzers.replay_edit import of_kinds, scaled
 from perfkit.analyzers.whatif import Change, Setting, with_durations
 from perfkit.analyzers.whatif_accumulation import accumulation
 from perfkit.analyzers.whatif_buckets import buckets_of
+from perfkit.analyzers.whatif_device import HALF, MATRIX
 from perfkit.analyzers.whatif_transfers import start_up_ns, transfer_tasks
 from perfkit.roofline.collective_cost import bus_factor, ring_steps
 from perfkit.trace.kinds import TimeClass
 
 HOST_WORK = ("host_launch", PYTHON, "host_gc", "host_alloc", "host_compile")
 PER_RANK_WORK = ("compute", "input_wait", "checkpoint", "memcpy", "host_sync", *HOST_WORK)
-_MATRIX = re.compile(r"gemm|conv|cutlass|flash|fmha|nvjet|xmma|wgmma|cudnn.*fprop|attention", re.I)
-_HALF = re.compile(r"bf16|f16f16|half|16816|h884|s884|fp16|bfloat", re.I)
 
 
 def network(factor: float) -> Change:
@@ -197,12 +195,12 @@ def half_precision(*, optimistic: bool = False) -> Change:
             return Refusal(reason="a CPU capture does not show which operators would gain")
         tasks = of_kinds(setting.plan.graph, ("compute",))
         names = np.array([*setting.graph.names, ""])[setting.graph.name[tasks]]
-        matrix = np.array([bool(_MATRIX.search(n)) for n in names], np.bool_)
+        matrix = np.array([bool(MATRIX.search(n)) for n in names], np.bool_)
         if not matrix.any():
             return Refusal(reason="no matrix kernel is recognised by its name")
-        if all(_HALF.search(n) for n in set(names[matrix].tolist())):
+        if all(HALF.search(n) for n in set(names[matrix].tolist())):
             return Refusal(reason="the matrix kernels run in half precision already")
-        full = np.array([not _HALF.search(n) for n in names], np.bool_)
+        full = np.array([not HALF.search(n) for n in names], np.bool_)
         factor = np.where(matrix, 1 / 3 if optimistic else 1 / 2, 0.6 if optimistic else 1.0)
         factor[~full] = 1.0
         return with_durations(setting, tasks, setting.work.duration_ns[tasks] * factor)

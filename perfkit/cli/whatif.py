@@ -62,6 +62,9 @@ def command(
     compute: Annotated[
         str | None, typer.Option(metavar="xK", help="All computation K times as fast.")
     ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another GPU, such as 'H200'. GPU runs.")
+    ] = None,
     amp: Annotated[
         str | None, typer.Option(metavar="bf16", help="Matrix kernels in bf16. GPU runs.")
     ] = None,
@@ -104,6 +107,7 @@ def command(
         (ranks, catalogue.more_ranks),
         (compute, lambda text: catalogue.faster_compute(factor(text, "--compute"))),
         (amp, half_precision),
+        (gpu, another_gpu),
         (bucket_mb, buckets),
         (accumulate, accumulation),
     )
@@ -154,6 +158,19 @@ def half_precision(kind: str) -> "Change":
     if kind != "bf16":
         raise UsageError(f"--amp {kind}: only bf16 can be predicted")
     return whatif_changes.half_precision()
+
+
+def another_gpu(text: str) -> "Change":
+    """Return what --gpu asks for. Raises UsageError."""
+    from perfkit.analyzers.whatif_device import other_gpu
+    from perfkit.roofline.hardware import all_hardware
+
+    fitting = [h for h in all_hardware() if text.lower() in h.name.lower()]
+    exact = [h for h in fitting if text.lower() == h.name.lower()]
+    if len(exact or fitting) == 1:
+        return other_gpu((exact or fitting)[0])
+    names = ", ".join(h.name for h in fitting or all_hardware())
+    raise UsageError(f"--gpu {text}: name one of {names}")
 
 
 def buckets(bucket_mb: float) -> "Change":

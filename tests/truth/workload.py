@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpoint-every", type=int, default=0)
     parser.add_argument("--checkpoint-ms", type=float, default=0, help="the disk is that slow")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
-    parser.add_argument("--bf16-gradients", action="store_true", help="on the network")
+    parser.add_argument("--half-gradients", action="store_true", help="fp16 on the network")
     parser.add_argument("--kill-at-step", type=int, default=-1, help="SIGKILL before its backward")
     return parser.parse_args()
 
@@ -184,8 +184,8 @@ def train(args: argparse.Namespace, stream: TextIO) -> None:
     sampler: DistributedSampler[Tensor] = DistributedSampler(data, shuffle=False)
     loader = DataLoader(data, args.batch_size, sampler=sampler, num_workers=args.workers)
     model = DistributedDataParallel(Layers(args, slow=slow), bucket_cap_mb=args.bucket_mb)
-    if args.bf16_gradients:
-        model.register_comm_hook(None, default_hooks.bf16_compress_hook)
+    if args.half_gradients:
+        model.register_comm_hook(None, default_hooks.fp16_compress_hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     stream_of_batches = iter(loader)
     watch = Stopwatch(stream)
