@@ -1,5 +1,6 @@
 """An analysis carries the roofline that `perfkit roofline` would show, with or without ceilings."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from perfkit.analyzers.analysis import analyze, decode, encode
 from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import roofline_of
 from perfkit.trace import run as run_folder
+from perfkit.trace.model import NodeRecord
 from tests.roofline.machines import ceilings
 
 
@@ -42,3 +44,12 @@ def test_published_peaks_stand_in_for_measured_ones(shared_traces: Path) -> None
     found = analyze(run, LOAD).roofline
     assert found is not None
     assert {c.source.partition(":")[0] for c in found.ceilings} == {"published"}
+
+
+def test_ceilings_of_another_cpu_are_left_out_with_the_reason(gloo: Path) -> None:
+    run = run_folder.open_run([gloo])
+    node = NodeRecord(node="n", facts={"cpu_model": "Slide Rule"})
+    found = analyze(replace(run, nodes=(node,)), LOAD, ceilings=ceilings()).roofline
+    assert found is not None and found.ceilings == ()
+    told = {entry.claim: entry.why for entry in found.cannot_tell}
+    assert told["shares of measured ceilings"].startswith("the ceilings are of another CPU")
