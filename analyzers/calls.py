@@ -11,7 +11,8 @@ from perfkit.trace.model import I64, NONE, RankTrace
 
 SYMMETRIC = frozenset({"all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier"})
 """Operations that nobody can leave before everybody has arrived."""
-POINT_TO_POINT = frozenset({"send", "recv"})
+P2P_ENDS = ("send", "recv")
+POINT_TO_POINT = frozenset(P2P_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ def collect_calls(trace: RankTrace) -> Calls:
         return known[fact]  # NONE picks the appended last entry
 
     group_row = column(facts.group)
+    op = tuple(
+        facts.op[f] if f >= 0 else _op_of(trace, int(row))
+        for f, row in zip(fact.tolist(), rows, strict=True)
+    )
+    source, target = _ends(trace, op, column(facts.source_rank), column(facts.target_rank))
     return Calls(
         start_ns=events.start_ns[rows],
         end_ns=events.end_ns[rows],
@@ -81,18 +87,26 @@ def collect_calls(trace: RankTrace) -> Calls:
         in_elements=column(facts.in_elements),
         out_elements=column(facts.out_elements),
         size_bytes=column(facts.size_bytes),
-        source=column(facts.source_rank),
-        target=column(facts.target_rank),
+        source=source,
+        target=target,
         stream=_streams(events.thread[rows]) if on_device else np.zeros(len(rows), dtype=np.int64),
         group=tuple(groups[g] if g >= 0 else None for g in group_row.tolist()),
-        op=tuple(
-            facts.op[f] if f >= 0 else _op_of(trace, int(row))
-            for f, row in zip(fact.tolist(), rows, strict=True)
-        ),
+        op=op,
         dtype=tuple(facts.dtype[f] if f >= 0 else "" for f in fact.tolist()),
         on_device=on_device,
         one_group=len({g.ranks for g in groups if len(g.ranks) != 1}) <= 1,
     )
+
+
+def _ends(trace: RankTrace, op: tuple[str, ...], source: I64, target: I64) -> tuple[I64, I64]:
+    """Complete who sends to whom: this rank is one end, and of two ranks the other is the other."""
+    sends, receives = (np.array([o == name for o in op], dtype=np.bool_) for name in P2P_ENDS)
+    source = np.where(sends & (source == NONE), trace.rank, source)
+    target = np.where(receives & (target == NONE), trace.rank, target)
+    if trace.world_size == 2:
+        target = np.where(sends & (target == NONE), 1 - trace.rank, target)
+        source = np.where(receives & (source == NONE), 1 - trace.rank, source)
+    return source, target
 
 
 def _streams(stream: I64) -> I64:

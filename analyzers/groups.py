@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from perfkit.analyzers.parallelism import CANNOT_TELL, Kind
+from perfkit.analyzers.calls import POINT_TO_POINT
+from perfkit.analyzers.parallelism import CANNOT_TELL, ONLY_BETWEEN_TWO, Kind
 from perfkit.analyzers.result import CollectiveRow, GroupRow, SizeRow
 
 UNKNOWN = Kind(CANNOT_TELL, "the capture does not name the group")
@@ -33,7 +34,7 @@ def group_rows(
             because=kind.because,
         )
         for group, own in groups.items()
-        for kind in ((kinds or {}).get(group, UNKNOWN),)
+        for kind in ((kinds or {}).get(group) or _unnamed(own),)
     ]
     return tuple(sorted(found, key=lambda g: (-g.exposed_ms, g.group)))
 
@@ -57,6 +58,10 @@ def size_rows(rows: Iterable[CollectiveRow]) -> tuple[SizeRow, ...]:
         )
         for power, own in sorted(bins.items())
     )
+
+
+def _unnamed(rows: Sequence[CollectiveRow]) -> Kind:
+    return ONLY_BETWEEN_TWO if {row.name for row in rows} <= POINT_TO_POINT else UNKNOWN
 
 
 def _hidden(rows: Sequence[CollectiveRow]) -> float | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from perfkit.analyzers.calls import Calls, Group
+from perfkit.analyzers.calls import POINT_TO_POINT, Calls, Group
 
 DATA, TENSOR, PIPELINE, EXPERT, CONTEXT = "data", "tensor", "pipeline", "expert", "context"
 CANNOT_TELL = "cannot tell"
@@ -28,7 +28,6 @@ _NAMED = (
     (CONTEXT, re.compile(r"(?<![a-z])(cp|context|sp|sequence)(?![a-z])")),
     (DATA, re.compile(r"(?<![a-z])(dp|ddp|fsdp|data|replicate|shard)(?![a-z])")),
 )
-_POINT_TO_POINT = frozenset({"send", "recv"})
 _GRADIENTS = frozenset({"all_reduce", "broadcast", "barrier", "all_gather", "reduce_scatter"})
 
 
@@ -50,6 +49,9 @@ class Kind:
     because: str
 
 
+ONLY_BETWEEN_TWO = Kind(PIPELINE, "it only sends and receives between two ranks")
+
+
 def kinds_of(
     groups: Sequence[GroupUse], world_size: int, *, data_parallel: bool
 ) -> dict[str, Kind]:
@@ -69,8 +71,8 @@ def _alone(group: GroupUse, world_size: int, *, data_parallel: bool) -> Kind | N
     named = [kind for kind, pattern in _NAMED if pattern.search(name)]
     if len(named) == 1:
         return Kind(named[0], "its description says so")
-    if group.operations and group.operations <= _POINT_TO_POINT:
-        return Kind(PIPELINE, "it only sends and receives between two ranks")
+    if group.operations and group.operations <= POINT_TO_POINT:
+        return ONLY_BETWEEN_TWO
     whole = len(group.ranks) == world_size > 1
     if whole and data_parallel and group.operations <= _GRADIENTS:
         return Kind(DATA, "it holds all ranks, and DistributedDataParallel wraps the model")

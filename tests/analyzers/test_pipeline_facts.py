@@ -1,7 +1,9 @@
 """Pipelines played out event by event: the schedule and the bubble come back from the trace."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from perfkit.analyzers.analysis import analyze
@@ -10,7 +12,7 @@ from perfkit.analyzers.result_pipeline import PipelineFacts
 from perfkit.roofline.pipeline import Shape
 from perfkit.roofline.schedule_simulation import Pass, orders
 from perfkit.trace.kinds import Kind
-from perfkit.trace.model import RankTrace
+from perfkit.trace.model import NONE, RankTrace
 from tests.builders import Item, StepItem, gloo, host, op, rank_trace, run_of, step
 
 TIMES = {"F": 10.0, "B": 20.0}
@@ -146,6 +148,23 @@ def test_a_pipeline_with_bubbles_is_a_finding() -> None:
     analysis = analysed(played("gpipe", 4, 4, named=True))
     (finding,) = [f for f in analysis.findings if f.id == "pipeline_bubble"]
     assert "GPipe, 4 micro-batches" in finding.evidence
+
+
+def test_of_two_ranks_the_peer_is_the_other_one() -> None:
+    """Gloo does not record who sends to whom: of two ranks there is only one way."""
+    traces = played("1f1b", 2, 4, named=False)
+    unknown = [
+        replace(
+            t,
+            collectives=replace(
+                t.collectives,
+                source_rank=np.full_like(t.collectives.source_rank, NONE),
+                target_rank=np.full_like(t.collectives.target_rank, NONE),
+            ),
+        )
+        for t in traces
+    ]
+    assert facts(unknown) == facts(traces)
 
 
 def test_without_point_to_point_transfers_there_is_no_pipeline() -> None:
