@@ -45,7 +45,7 @@ def command(
         bool, typer.Option("--overlap", help="Communication hides behind compute.")
     ] = False,
     no_stragglers: Annotated[
-        bool, typer.Option("--no-stragglers", help="Every rank does the mean work.")
+        bool, typer.Option("--no-stragglers", help="Every rank does the mean work (OSDI'25 rule).")
     ] = False,
     no_input_stall: Annotated[
         bool, typer.Option("--no-input-stall", help="Batches are always ready.")
