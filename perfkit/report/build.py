@@ -9,6 +9,7 @@ from perfkit.report import (
     memory_section,
     operators,
     overview,
+    pipeline_section,
     provenance,
     roofline_section,
     run_steps,
@@ -41,6 +42,7 @@ def _sections(analysis: Analysis) -> Iterator[Section | None]:
     yield time_budget.step_section(analysis)
     yield run_steps.run_section(analysis)
     yield communication.communication_section(analysis)
+    yield pipeline_section.pipeline_section(analysis)
     yield efficiency_section.efficiency_section(analysis)
     yield what_if_section.what_if_section(analysis)
     yield operators.compute_section(analysis)
