@@ -1,6 +1,7 @@
 """What the network gave in this run, by placement, from its own matched collectives.
 
-One placement at a time: groups within one node, groups across nodes. Calls that run beside compute
+One placement at a time: groups within one node, groups across nodes. Calls that are under way
+together share the link and count as one burst. Calls that run beside compute
 share memory and cores with it, so they are used only where the others do not suffice, and the fit
 then says so (models.md 3.4).
 """
@@ -53,29 +54,75 @@ def fit_networks(
 
 def _observe(joined: Joined, nodes: Mapping[int, str]) -> dict[str, list[_Seen]]:
     hidden = {rank: _hidden_part(view) for rank, view in joined.views.items()}
-    analysed = frozenset(joined.steps.tolist())  # elsewhere nothing says what runs beside
     found: dict[str, list[_Seen]] = defaultdict(list)
-    for number, instance in enumerate(joined.instances):
-        rank, row = instance.members[0]
-        calls = joined.views[rank].calls
-        size, ranks = int(calls.size_bytes[row]), len(instance.members)
-        usable = instance.op in RING_OPERATIONS and int(calls.step[row]) in analysed
-        if not usable or not joined.times.known[number] or ranks < 2 or size <= 0:
+    for burst in _bursts(joined):
+        first = joined.instances[burst[0]]
+        spanned = {nodes.get(r, "") for r, _ in first.members}
+        observed = _observation(joined, burst)
+        if observed is None:
             continue
-        spanned = {nodes.get(r, "") for r, _ in instance.members}
+        members = [m for number in burst for m in joined.instances[number].members]
         found[ONE_NODE if len(spanned) == 1 else BETWEEN_NODES].append(
             _Seen(
-                Observation(
-                    op=instance.op,
-                    ranks=ranks,
-                    size_bytes=size,
-                    transfer_s=float(joined.times.transfer_ns[number]) / 1e9,
-                ),
-                instance.group.title if instance.group is not None else "",
-                max(hidden[r][n] for r, n in instance.members) > BESIDE_COMPUTE,
+                observed,
+                first.group.title if first.group is not None else "",
+                max(hidden[r][n] for r, n in members) > BESIDE_COMPUTE,
             )
         )
     return dict(found)
+
+
+def _bursts(joined: Joined) -> list[list[int]]:
+    """Chain collectives of the same ranks that are under way at the same time on one of them.
+
+    They share the link (gloo runs two at a time), so that their durations must not be added.
+    """
+    analysed = frozenset(joined.steps.tolist())  # elsewhere nothing says what runs beside
+    open_bursts: dict[tuple[int, ...], list[int]] = {}
+    ended: dict[tuple[int, ...], dict[int, int]] = {}
+    found: list[list[int]] = []
+    for number, instance in enumerate(joined.instances):
+        rank, row = instance.members[0]
+        if not joined.times.known[number] or len(instance.members) < 2:
+            continue
+        if int(joined.views[rank].calls.step[row]) not in analysed:
+            continue
+        ranks = tuple(r for r, _ in instance.members)
+        spans = {r: _span(joined, r, n) for r, n in instance.members}
+        last = ended.get(ranks, {})
+        if not any(start < last.get(r, start) for r, (start, _) in spans.items()):
+            open_bursts[ranks] = []
+            found.append(open_bursts[ranks])
+        open_bursts[ranks].append(number)
+        ended[ranks] = {r: max(end, last.get(r, end)) for r, (_, end) in spans.items()}
+    return found
+
+
+def _span(joined: Joined, rank: int, row: int) -> tuple[int, int]:
+    calls = joined.views[rank].calls
+    return int(calls.start_ns[row]), int(calls.end_ns[row])
+
+
+def _observation(joined: Joined, burst: Sequence[int]) -> Observation | None:
+    """Return a burst as one observation: all its bytes, and the shortest stay of any rank."""
+    instances = [joined.instances[number] for number in burst]
+    rank, _ = instances[0].members[0]
+    sizes = [int(joined.views[rank].calls.size_bytes[i.members[0][1]]) for i in instances]
+    op = instances[0].op
+    if any(i.op != op for i in instances) or op not in RING_OPERATIONS or min(sizes) <= 0:
+        return None
+    spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for instance in instances:
+        for member, row in instance.members:
+            spans[member].append(_span(joined, member, row))
+    stays = [max(e for _, e in own) - min(s for s, _ in own) for own in spans.values()]
+    return Observation(
+        op=op,
+        ranks=len(spans),
+        size_bytes=sum(sizes),
+        transfer_s=min(stays) / 1e9,
+        calls=len(burst),
+    )
 
 
 def _hidden_part(view: RankView) -> list[float]:
@@ -104,7 +151,7 @@ def _fit(
         placement=placement,
         groups=groups,
         ranks=ranks,
-        calls=len(used),
+        calls=sum(s.observation.calls for s in used),
         sizes=len({s.observation.size_bytes for s in used}),
         overlapped=any(s.overlapped for s in used),
         refused=str(fit) if isinstance(fit, Refusal) else "",

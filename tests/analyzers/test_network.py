@@ -82,6 +82,36 @@ def test_calls_beside_compute_are_used_only_if_there_are_no_others_and_said_to_b
     assert reducing(SIZES).groups[0].hidden_share == pytest.approx(0.0)
 
 
+def test_calls_that_share_the_link_count_once() -> None:
+    """Two all-reduces at a time each get half of the link: together they take as long as one."""
+    sizes = [25_000, 100_000, 400_000, 1_600_000, 6_400_000, 25_600_000]
+    traces = []
+    for rank in range(4):
+        items: list[Item | StepItem] = []
+        at, sequence = 0.0, 0
+        for k in range(7):
+            begin = at
+            items.append(kernel("gemm", at_ms=at, ms=5))
+            at += 5
+            for elements in sizes:
+                both = 2 * 4 * elements
+                ms = 1e3 * (2 * ring_s("all_reduce", 0, 4, LINK) + 1.5 * both / 10e9)
+                for stream in (20, 21):
+                    sequence += 1
+                    items.append(
+                        nccl("all_reduce", at_ms=at, ms=ms, elements=elements, sequence=sequence,
+                             stream=stream)
+                    )  # fmt: skip
+                at += ms + 0.5
+            items.append(step(k, at_ms=begin, ms=at - begin))
+        traces.append(rank_trace(*items, rank=rank, world_size=4))
+    run, load = run_of(*traces)
+    (fit,) = analyze(run, load).networks
+    assert fit.bandwidth_gbyte_per_s == pytest.approx(10.0, rel=0.01)
+    assert fit.alpha_us == pytest.approx(20.0, rel=0.05)
+    assert fit.calls == 6 * 6 * 2
+
+
 def test_placements_are_fitted_apart() -> None:
     (fit,) = reducing(SIZES, node=lambda rank: f"node-{rank // 2}").networks
     assert fit.placement == "between nodes"
