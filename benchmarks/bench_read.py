@@ -23,6 +23,7 @@ _IDS = re.compile(rb'("(?:correlation|External id|id)":\s*)(\d+)')
 _STEPS = re.compile(rb'("ProfilerStep#)(\d+)')
 _END = re.compile(rb"\}\s*\]")
 RUNS = 3
+DEFAULT = Path("../shared/traces/kineto/hta_v100_5steps_54MB.json.gz")
 
 
 def tile(source: Path, target: Path, megabytes: int) -> int:
@@ -148,7 +149,7 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("trace", type=Path)
+    parser.add_argument("trace", type=Path, nargs="?", default=DEFAULT)
     parser.add_argument("--mb", type=int, default=260)
     parser.add_argument("--child", choices=("perfkit", "hta"), help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
 """Mutates traces: whatever comes out is read or refused in one line, quickly and consistently.
 
-`python -m tests.trace.fuzz COUNT FILE...` runs COUNT mutants over real traces and prints the seed
-of each failure; the tests run a few on traces that they make.
+`python -m tests.trace.fuzz COUNT FILE...` runs COUNT mutants over real Kineto and Nsight files, and
+prints the seed of each failure; the tests run a few on traces that they make.
 """
 
 import gzip
@@ -16,8 +16,8 @@ import numpy as np
 
 from perfkit.errors import InputError
 from perfkit.trace.kinds import FIRST_DEVICE_KIND
-from perfkit.trace.kineto import read_kineto
 from perfkit.trace.model import NONE, RankTrace
+from perfkit.trace.run import load_rank, open_run
 
 SECONDS = 20.0
 """A mutant that takes longer hangs: the largest file used takes half a second."""
@@ -91,7 +91,8 @@ def try_one(data: bytes, folder: Path) -> str:
     path.write_bytes(data)
     began = time.perf_counter()
     try:
-        check(read_kineto(path))
+        for record in open_run([path]).ranks:
+            check(load_rank(record, cache=None))
     except InputError as error:
         if "\n" in error.message or str(path) not in error.message:
             return f"unclear message: {error}"
@@ -114,7 +115,7 @@ def main(count: int, files: list[Path]) -> int:
             problem = try_one(data, Path(folder))
             if problem:
                 failed += 1
-                print(f"seed {seed} of {files[which].name}:\n{problem}")
+                print(f"seed {seed} of {files[which].name}:\n{problem}", flush=True)
             if seed % 500 == 499:
                 print(f"{seed + 1} mutants, {failed} failed", file=sys.stderr)
     return failed

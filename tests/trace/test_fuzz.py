@@ -20,6 +20,7 @@ from tests.trace.folders import (
     write_lines,
 )
 from tests.trace.fuzz import mutate, try_one
+from tests.trace.nsys_files import two_steps
 
 
 def original() -> bytes:
@@ -40,6 +41,15 @@ def original() -> bytes:
 @pytest.mark.parametrize("block", range(10))
 def test_mutants_are_read_or_refused(tmp_path: Path, block: int) -> None:
     data = original()
+    assert try_one(data, tmp_path) == ""
+    for seed in range(block * 40, block * 40 + 40):
+        problem = try_one(mutate(data, seed), tmp_path)
+        assert not problem, f"seed {seed}: {problem}"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_mutants_of_nsight_exports_are_read_or_refused(tmp_path: Path, block: int) -> None:
+    data = two_steps(export=two_steps(pid=90, device=1)).write(tmp_path / "r.sqlite").read_bytes()
     assert try_one(data, tmp_path) == ""
     for seed in range(block * 40, block * 40 + 40):
         problem = try_one(mutate(data, seed), tmp_path)
