@@ -28,7 +28,7 @@ from perfkit.analyzers.replay import (
 )
 from perfkit.analyzers.windows import is_device_work
 from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import I64, NONE, DeviceFacts, RankRecord, RankTrace, Run, StepLines
+from perfkit.trace.model import I64, NONE, Bool, DeviceFacts, RankRecord, RankTrace, Run, StepLines
 
 TOLERANCE = 0.02
 MOST_UNEXPLAINED = 0.05
@@ -68,6 +68,7 @@ class StepGraph:
     on_device: bool
     gradient_task: I64  # shape (gradients,): behind which task each gradient is ready
     gradient_bytes: I64
+    backward: Bool  # of each task: on behalf of a backward pass
     devices: tuple[DeviceFacts, ...]  # different ones only; () where the capture does not say
     unexplained: tuple[tuple[int, Unexplained], ...]  # by rank, largest first
 
@@ -203,6 +204,7 @@ def assemble(parts: _Parts) -> StepGraph | Refusal:
             [p.gradient_task + begin for p, begin in zip(pieces, base[:-1], strict=True)]
         ),
         gradient_bytes=np.concatenate([p.gradient_bytes for p in pieces]),
+        backward=np.concatenate([*(p.backward for p in pieces), np.zeros(len(pieces), np.bool_)]),
         devices=_devices(pieces),
         unexplained=_largest(pieces),
     )

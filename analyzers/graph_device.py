@@ -15,7 +15,7 @@ import numpy as np
 
 from perfkit.analyzers.attribution import comm_rows
 from perfkit.analyzers.graph_gradients import gradients
-from perfkit.analyzers.graph_pieces import HOST, PYTHON_CODE, Draft, Piece, without
+from perfkit.analyzers.graph_pieces import HOST, PYTHON_CODE, Draft, Piece, backward_passes, without
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
 from perfkit.analyzers.windows import is_device_work
 from perfkit.trace.intervals import Intervals, paint, union
@@ -52,10 +52,13 @@ def device_piece(
     holes = _blocked(work, waits, end)
     cuts = [*bounds.ravel().tolist(), *holes.ravel().tolist()]
     cuts += work.released[work.released >= 0].tolist()
+    passes = backward_passes(trace.events, trace.training_threads)
+    cuts += passes.ravel().tolist()
     launching = (_recorded(trace), int(TimeClass.HOST_LAUNCH))
     layers = [*host_layers(trace.events, trace.training_threads, pauses), launching]
     whole = paint(union([begin], [end]), layers, default=PYTHON_CODE, cuts=cuts)
     draft = Draft(trace.rank, without(whole, holes), bounds, steps)
+    draft.passes = passes
     draft.device = next((d for d in trace.devices if d.index == trace.device), None)
     tasks = _add_work(draft, trace, work)
     _release_host(draft, work, waits, tasks)
@@ -180,6 +183,7 @@ def _add_work(draft: Draft, trace: RankTrace, work: _Work) -> list[int]:
             name=name,
             call=int(row_of_call[row]),
             step=int(events.step[row]),
+            backward=bool(events.backward[row]),
         )
         released = int(work.released[k])
         delay = start - max(free, released) if released != NONE or free else 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from perfkit.analyzers.attribution import comm_rows, host_compute
 from perfkit.analyzers.graph_gradients import gradients
-from perfkit.analyzers.graph_pieces import HOST, Draft, Piece, without
+from perfkit.analyzers.graph_pieces import HOST, Draft, Piece, backward_passes, without
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
 from perfkit.trace.intervals import Intervals, gaps, paint, union
 from perfkit.trace.kinds import Kind, TimeClass
@@ -54,6 +54,8 @@ def host_piece(
     cuts += [t.enqueued for t in transfers if t.enqueued != NONE]
     made = gradients(events, trace.training_threads, begin, end)
     cuts += made.ready_ns.tolist()
+    passes = backward_passes(events, trace.training_threads)
+    cuts += passes.ravel().tolist()
     states = host_layers(events, trace.training_threads[:1], pauses)
     compute = host_compute(events, trace.training_threads)
     above = [s for s in states if s[1] in _ABOVE_COMPUTE]
@@ -61,6 +63,7 @@ def host_piece(
     layers = [*above, (compute, int(TimeClass.COMPUTE)), *below]
     whole = paint(union([begin], [end]), layers, default=TimeClass.HOST_LAUNCH, cuts=cuts)
     draft = Draft(trace.rank, without(whole, holes), bounds, steps)
+    draft.passes = passes
     _add_transfers(draft, trace, transfers)
     for ready, size in zip(made.ready_ns.tolist(), made.size_bytes.tolist(), strict=True):
         draft.gradients.append((draft.host_before(ready), size))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from perfkit.trace.intervals import Intervals, Partition, label
-from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import I64, NONE, DeviceFacts
+from perfkit.trace.intervals import Intervals, Partition, label, union
+from perfkit.trace.kinds import Kind, TimeClass
+from perfkit.trace.model import I64, NONE, Bool, DeviceFacts, Events
 
 PYTHON = "host_python"
 PYTHON_CODE = len(TimeClass)
@@ -58,6 +58,7 @@ class Piece:
     step_end_ns: I64
     gradient_task: I64  # shape (gradients,): the task behind which each gradient is ready
     gradient_bytes: I64
+    backward: Bool  # shape (n,): on behalf of a backward pass
     device: DeviceFacts | None = None  # the accelerator that did the work
 
 
@@ -80,6 +81,8 @@ class Draft:
     edges: list[tuple[int, int, int, int]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
     device: DeviceFacts | None = None
+    passes: Intervals = field(default_factory=lambda: union([], []))  # backward, on the host
+    backward: list[bool] = field(default_factory=list)
     waited: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     gradients: list[tuple[int, int]] = field(default_factory=list)
 
@@ -93,9 +96,11 @@ class Draft:
         name: str,
         call: int = NONE,
         step: int = NONE,
+        backward: bool = False,
     ) -> int:
         """Add a task beside the host's; return its number. `step` is a step's number."""
         self.start.append(start)
+        self.backward.append(backward)
         self.end.append(end)
         self.step.append(self.steps.index(step) if step in self.steps else NONE)
         self.duration.append(max(0, end - start))
@@ -163,8 +168,17 @@ class Draft:
             step_end_ns=ends,
             gradient_task=ready[:, 0],
             gradient_bytes=ready[:, 1],
+            backward=np.concatenate(
+                [label(self.passes, host.start_ns) >= 0, np.array(self.backward, np.bool_)]
+            ),
             device=self.device,
         )
+
+
+def backward_passes(events: Events, threads: tuple[int, ...]) -> Intervals:
+    """Return the time in which a thread was inside an operator of a backward pass."""
+    rows = (events.kind == Kind.OP) & events.backward & np.isin(events.thread, threads)
+    return union(events.start_ns[rows], events.end_ns[rows])
 
 
 def without(parts: Partition, holes: Intervals) -> Partition:

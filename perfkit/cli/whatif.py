@@ -75,6 +75,9 @@ def command(
         int | None,
         typer.Option(metavar="N", min=2, help="Gradients exchanged every N micro-steps."),
     ] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Gradient checkpointing of the whole model.")
+    ] = False,
     search: Annotated[
         bool,
         typer.Option("--search", help="Rank single changes and pairs; the default without any."),
@@ -100,6 +103,7 @@ def command(
     """
     from perfkit.analyzers import whatif_changes as catalogue
     from perfkit.analyzers.whatif_accumulation import accumulation
+    from perfkit.analyzers.whatif_recompute import recomputation
 
     valued: tuple[tuple[Any, Callable[[Any], Change]], ...] = (
         (network, lambda text: catalogue.network(factor(text, "--network"))),
@@ -118,6 +122,7 @@ def command(
         (async_checkpoint, catalogue.async_checkpoint),
         (no_launch, catalogue.no_launch_overhead),
         (no_host_syncs, catalogue.no_host_syncs),
+        (recompute, recomputation),
     )
     changes = [make(value) for value, make in valued if value is not None]
     changes += [make() for wanted, make in switched if wanted]

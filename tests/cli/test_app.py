@@ -32,7 +32,7 @@ OPTIONS = {
         *("--network", "--compression", "--ranks", "--overlap", "--no-stragglers", "--amp"),
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
         *("--compute", "--bucket-mb", "--accumulate", "--search", "--json"),
-        *("--after", "--calibration", "--gpu"),
+        *("--after", "--calibration", "--gpu", "--recompute"),
     },
     "capture": {"--steps"},
     "dump": set(),

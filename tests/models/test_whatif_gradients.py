@@ -1,5 +1,8 @@
 """Other buckets and accumulation, against steps whose length under either is known by hand."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from perfkit.analyzers.graph import StepGraph, build_graph
@@ -7,8 +10,9 @@ from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.whatif import Answer, Change, ask, baseline
 from perfkit.analyzers.whatif_accumulation import accumulation
 from perfkit.analyzers.whatif_buckets import buckets_of
-from perfkit.trace.model import OpShape
-from tests.builders import Item, StepItem, comm_call, gloo, op, rank_trace, run_of, step
+from perfkit.analyzers.whatif_recompute import recomputation
+from perfkit.trace.model import OpShape, RankTrace
+from tests.builders import Item, StepItem, comm_call, gloo, kernel, op, rank_trace, run_of, step
 from tests.models.known_runs import cpu_run, cpu_step_ms
 
 SIDE = 512
@@ -28,7 +32,7 @@ def bucket_step_ms(layers_in_bucket: int) -> float:
     return free + CALL_MS + OPTIMIZER_MS
 
 
-def ddp_run(*, shapes: bool = True, odd: bool = False) -> StepGraph:
+def ddp_run(*, shapes: bool = True, odd: bool = False, marked: bool = False) -> StepGraph:
     """Two ranks, four layers of 1 MiB, all in one bucket that is sent behind the backward pass."""
     length, ranks = bucket_step_ms(LAYERS), []
     shape = OpShape(dims=((SIDE, SIDE + odd),), dtypes=("float",)) if shapes else None
@@ -55,9 +59,18 @@ def ddp_run(*, shapes: bool = True, odd: bool = False) -> StepGraph:
         ranks.append(
             rank_trace(*items, rank=rank, world_size=2, device_kind="cpu", clock_domain="boot")
         )
+    if marked:
+        ranks = [with_backward(trace) for trace in ranks]
     graph = build_graph(*run_of(*ranks))
     assert isinstance(graph, StepGraph), graph
     return graph
+
+
+def with_backward(trace: RankTrace) -> RankTrace:
+    """Mark what is named so as work of the backward pass."""
+    events = trace.events
+    named = [("backward" in n or "AccumulateGrad" in n) for n in events.names]
+    return replace(trace, events=replace(events, backward=np.array(named)[events.name]))
 
 
 def asked(graph: StepGraph, *changes: Change) -> Answer:
@@ -102,3 +115,26 @@ def test_accumulation_and_smaller_buckets_combine() -> None:
     quiet = max(FORWARD_MS) + LAYERS * BACKWARD_MS + CALL_MS + OPTIMIZER_MS
     both = asked(ddp_run(), accumulation(4), buckets_of(1))
     assert both.predicted_ms == pytest.approx((3 * quiet + bucket_step_ms(1)) / 4, rel=1e-4)
+
+
+def test_checkpointing_repeats_the_forward_pass_of_each_rank() -> None:
+    answer = asked(ddp_run(marked=True), recomputation())
+    expected = bucket_step_ms(LAYERS) + max(FORWARD_MS)
+    assert answer.predicted_ms == pytest.approx(expected, rel=1e-4)
+    assert "no work of a backward" in refusal(ddp_run(), recomputation())
+
+
+def test_checkpointing_on_a_device_leaves_the_optimizer_alone() -> None:
+    items: list[Item | StepItem] = []
+    for k in range(STEPS):
+        at = 65.0 * k
+        items.append(step(k, at_ms=at, ms=65))
+        kernels = (("forward", 0.01, 20), ("backward", 20.01, 39.9), ("adam", 59.91, 5))
+        for i, (name, begin, length) in enumerate(kernels):
+            launch = at + 0.001 + 0.002 * i
+            items.append(kernel(name, at_ms=at + begin, ms=length, launched_at_ms=launch))
+    graph = build_graph(*run_of(with_backward(rank_trace(*items))))
+    assert isinstance(graph, StepGraph)
+    answer = asked(graph, recomputation())
+    # Device-bound: 85 ms; the host runs ahead, and nothing is lost between the kernels but 0.1 ms.
+    assert answer.predicted_ms == pytest.approx(85, rel=3e-3)
