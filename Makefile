@@ -69,6 +69,18 @@ bench: $(INSTALLED) ## measure --help and, with ../shared, the reading of a 260 
 bench-overhead: $(INSTALLED) ## measure what capture costs a training, against plain torch.profiler (4 min)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_overhead.py
 
+.PHONY: corpus-synthetic
+corpus-synthetic: $(INSTALLED) ## judge made-up runs of known truth; can be taken up again (10 min)
+	$(BIN)/python -m tests.corpus.run synthetic build/corpus/synthetic.jsonl
+
+.PHONY: corpus
+corpus: corpus-synthetic ## the same and real trainings with injected faults, on a quiet machine (2 hours)
+	$(BIN)/python -m tests.corpus.run real build/corpus/real.jsonl
+
+.PHONY: accuracy
+accuracy: $(INSTALLED) ## write docs/accuracy.md from what make corpus found (a second)
+	$(BIN)/python -m tests.corpus.document build/corpus/synthetic.jsonl build/corpus/real.jsonl > docs/accuracy.md
+
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 min)
 	find $(TRACES) -name '*.json.gz' -size -600k -print0 | sort -z | xargs -0 $(BIN)/python -m tests.trace.fuzz 5000

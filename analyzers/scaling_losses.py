@@ -3,12 +3,14 @@
 ideal(p) is the step of the smallest rank count, divided by the growth in ranks where the global
 batch is kept. Each class is held against its own ideal in the same way, so the losses sum to
 measured less ideal exactly. Waits inside collectives go to what the late rank was doing; of those
-for compute, what the ranks' mean compute times explain is load imbalance (max less mean, as in the
-POP metrics), the rest varies from step to step. Two sources of a loss that look alike in a budget
+for compute, what the ranks' mean compute times explain (max less mean, as in the POP metrics) is
+load imbalance, together with what the busy ranks compute beyond the usual one (the lower median);
+the rest varies from step to step. Two sources of a loss that look alike in a budget
 stay one cause: fixed work, small batches and contention all show as compute that did not shrink.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median_low
 
 from perfkit.analyzers.scaling_result import Loss
 from perfkit.analyzers.scaling_runs import MeasuredRun
@@ -64,6 +66,9 @@ def causes_ms(run: MeasuredRun) -> dict[str, float]:
     waited = run.classes_ms.get("comm_wait") or 0.0
     for cause, ms in _waits_ms(run, waited).items():
         found[cause] += ms
+    extra = _own_extra_ms(run) if found["load_imbalance"] > 0 else 0.0
+    found["compute"] -= extra
+    found["load_imbalance"] += extra
     total = sum(found.values())
     scale = run.step_ms / total if total > 0 else 0.0
     return {cause: ms * scale for cause, ms in found.items()}
@@ -87,6 +92,12 @@ def _waits_ms(run: MeasuredRun, waited_ms: float) -> dict[str, float]:
     found["load_imbalance"] = min(uneven, on_compute, max(found["straggler_wait"], 0.0))
     found["straggler_wait"] = max(found["straggler_wait"] - found["load_imbalance"], 0.0)
     return found
+
+
+def _own_extra_ms(run: MeasuredRun) -> float:
+    """Return what the mean compute owes to ranks that compute more than the usual rank."""
+    mean = sum(run.compute_ms) / len(run.compute_ms)
+    return max(mean - median_low(run.compute_ms), 0.0)
 
 
 def mean_causes_ms(runs: Sequence[MeasuredRun], step_ms: float) -> dict[str, float]:

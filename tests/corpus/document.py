@@ -1,0 +1,201 @@
+"""Writes docs/accuracy.md from the results of the corpus; nothing in that page is typed by hand.
+
+python -m tests.corpus.document SYNTHETIC REAL > docs/accuracy.md
+"""
+
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from perfkit.trace.kinds import ROLLUP
+from tests.corpus.judge import (
+    Outcome,
+    above_noise,
+    calibrate,
+    cause_is,
+    confusion,
+    is_false_alarm,
+    is_right,
+    label_is,
+    noise_of,
+    rank_is,
+    share_of,
+)
+from tests.corpus.run import REAL_FAULT_FREE, Head, read, real_cases
+from tests.corpus.scenario import STRENGTHS, SYNTHETIC
+
+INTRODUCTION = """# How often the diagnosis is right
+
+This page is written by `make accuracy` from the results of `make corpus`; do not edit it.
+
+Each run has one injected fault whose cost is known. Three answers are judged apart: the **label**
+(what bounds the step), the **cause** named first of those that could be removed, and the **rank**
+accused. A run is right only if all three are. A fault is *above the noise* if it adds at least 5 %
+of a step and at least three standard deviations of what perfkit gets wrong about that family in
+fault-free runs. All shares stand with their 95 % Wilson interval.
+
+Synthetic runs are GPU-like: streams, launches, NCCL kernels with and without sequence numbers,
+overlapped buckets, clocks 0.1 to 20 ms apart, and in a third of them lost events. Their truth is
+counterfactual: the same training is played again, with the same noise, without the part in
+question. They are made up by us and simpler than life: read them as an upper bound. Thresholds may
+be tuned on even seeds; only odd seeds are shown here.
+"""
+MISTAKES = 12
+
+
+def page(synthetic: Path, real: Path) -> str:
+    """Return the page; a part that was not run says so."""
+    parts = [INTRODUCTION, *_synthetic(*read(synthetic)), *_real(*read(real)), _reproduce()]
+    return "\n".join(parts)
+
+
+def _synthetic(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
+    if head is None or not outcomes:
+        return ["## Synthetic runs\n\nNot run yet.\n"]
+    free = [o for o in outcomes if not o.causes]
+    single = [o for o in outcomes if len(o.causes) == 1]
+    mixtures = [o for o in outcomes if len(o.causes) > 1]
+    noise = noise_of(free)
+    above = [o for o in single if above_noise(o, noise)]
+    below = [o for o in single if not above_noise(o, noise)]
+    return [
+        f"## Synthetic runs\n\n{_when(head)} n = {len(outcomes)}.\n",
+        _table(
+            ["measure", "share", "n"],
+            [
+                _row("label, cause and rank right (one fault above the noise)", above, is_right),
+                _row("label right", above, lambda o: label_is(o) == "right"),
+                _row("label wrong", above, lambda o: label_is(o) == "wrong"),
+                _row("label mixed or undetermined though one leads", above, _unsettled),
+                _row("cause right", above, lambda o: cause_is(o) == "right"),
+                _row("rank right", above, lambda o: rank_is(o) == "right"),
+                _row("an innocent rank accused", above, lambda o: rank_is(o) == "wrong"),
+                _row("a late rank not accused", above, lambda o: rank_is(o) == "missed"),
+                _row("false alarms (fault-free)", free, is_false_alarm),
+                _row("label wrong below the noise", below, lambda o: label_is(o) == "wrong"),
+                _row("innocent rank below the noise", below, lambda o: rank_is(o) == "wrong"),
+                _row("label wrong in mixtures", mixtures, lambda o: label_is(o) == "wrong"),
+            ],
+        ),
+        "### By cause and strength (above the noise; label, cause and rank right)\n",
+        _by_cause(above),
+        "### Confusion: injected cause (row), cause named first (column), above the noise\n",
+        _confusion(above),
+        "### Calibration: how sure, and how often the leading family truly leads\n",
+        _calibration(outcomes),
+        "### Runs above the noise that are not right\n",
+        _mistakes(above),
+    ]
+
+
+def _unsettled(outcome: Outcome) -> bool:
+    return label_is(outcome) == "unsettled"
+
+
+def _real(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
+    planned = sum(1 for _ in real_cases())
+    title = "## Real runs (gloo, 2 and 4 ranks on one machine)\n"
+    if head is None or not outcomes:
+        return [f"{title}\nNot run yet: 0 of {planned} runs. `make corpus` runs them.\n"]
+    free = [o for o in outcomes if not o.causes]
+    faulty = [o for o in outcomes if o.causes]
+    status = f"{_when(head)} {len(outcomes)} of {planned} runs, {len(free)} of them fault-free."
+    if len(free) < REAL_FAULT_FREE:
+        status += " **Too few for a rate**: `make corpus` on a quiet machine runs the others."
+    return [
+        f"{title}\n{status}\n",
+        _table(
+            ["measure", "share", "n"],
+            [
+                _row("label, cause and rank right", faulty, is_right),
+                _row("an innocent rank accused", faulty, lambda o: rank_is(o) == "wrong"),
+                _row("false alarms (fault-free)", free, is_false_alarm),
+            ],
+        ),
+        "Slow networks, tiny buckets, collection storms and a rank that computes longer are not "
+        "part of the real runs yet.\n",
+    ]
+
+
+def _when(head: Head) -> str:
+    return (
+        f"Run {head.started_utc} on {platform.system()} with {head.cores} cores, of which "
+        f"{head.load:.1f} were wanted by others just before."
+    )
+
+
+def _row(title: str, outcomes: Sequence[Outcome], holds: Callable[[Outcome], bool]) -> list[str]:
+    return [title, *_share(sum(map(holds, outcomes)), len(outcomes))]
+
+
+def _share(successes: int, trials: int) -> list[str]:
+    found = share_of(successes, trials)
+    if found is None:
+        return ["-", "0"]
+    return [f"{found.share:.1%} ({found.low:.1%} to {found.high:.1%})", f"{successes} of {trials}"]
+
+
+def _by_cause(outcomes: Iterable[Outcome]) -> str:
+    rows = []
+    kept = list(outcomes)
+    for cause in SYNTHETIC:
+        row = [cause]
+        for strength in STRENGTHS:
+            cell = [o for o in kept if o.causes == (cause,) and o.strength == strength]
+            row.append(f"{sum(map(is_right, cell))} of {len(cell)}")
+        rows.append(row)
+    return _table(["cause", *STRENGTHS], rows)
+
+
+def _confusion(outcomes: Iterable[Outcome]) -> str:
+    names = [*ROLLUP, "none"]
+    table = confusion(outcomes)
+    return _table(
+        ["injected", *names],
+        [[row, *(str(table[row][name]) for name in names)] for row in ROLLUP],
+    )
+
+
+def _calibration(outcomes: Sequence[Outcome]) -> str:
+    rows = []
+    for found in calibrate(outcomes):
+        mean = "-" if found.mean is None else f"{found.mean:.3f}"
+        rows.append(
+            [f"{found.low:.2f} to {found.high:.2f}", mean, *_share(found.right, found.trials)]
+        )
+    return _table(["confidence", "mean", "right", "n"], rows)
+
+
+def _mistakes(outcomes: Iterable[Outcome]) -> str:
+    wrong = [o for o in outcomes if not is_right(o)]
+    rows = [
+        [o.name, str(o.ranks), label_is(o), cause_is(o), rank_is(o), f"{o.margin:.0%}"]
+        for o in wrong[:MISTAKES]
+    ]
+    table = _table(["run", "ranks", "label", "cause", "rank", "true margin"], rows)
+    rest = len(wrong) - len(rows)
+    return table + (f"and {rest} more.\n" if rest > 0 else "")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [list(head), ["---"] * len(head), *(list(row) for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _reproduce() -> str:
+    return (
+        "## Reproduce\n\n`make corpus-synthetic` (minutes) and `make corpus` (both parts, hours, "
+        "on a quiet machine; it can be stopped and taken up again), then `make accuracy`. Results "
+        "lie in `build/corpus/`; they are begun anew when the analyzers change.\n"
+    )
+
+
+def main() -> None:
+    """Write the page to stdout."""
+    synthetic, real = map(Path, sys.argv[1:3])
+    sys.stdout.write(page(synthetic, real))
+
+
+if __name__ == "__main__":
+    main()
