@@ -32,6 +32,8 @@ class _Backward:
 
 def rebucketed(setting: Setting, lanes: Lanes, bucket_bytes: int) -> Setting | Refusal:
     """Send the gradients in buckets of another size; the last transfer carries the new end."""
+    if not lanes:
+        return Refusal(reason="the captured steps hold no all-reduce of gradients in buckets")
     schedule = setting.plan.run(setting.work)
     duration = setting.work.duration_ns.copy()
     passes = {}

@@ -78,6 +78,14 @@ def test_what_cannot_be_asked_gets_one_line(
     assert message in err and err.count("\n") == 1
 
 
+def test_buckets_of_a_run_without_any_are_refused(
+    shared_traces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sharded = shared_traces / "kineto/nanogpt_h100_8ranks"
+    status, out, err = run(sharded, "--bucket-mb", "1", capsys=capsys)
+    assert status == 3 and not out and "no all-reduce" in err
+
+
 def test_a_capture_that_does_not_replay_is_refused(
     shared_traces: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
