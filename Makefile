@@ -60,9 +60,10 @@ format: $(INSTALLED) ## format the code (a second)
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure --help and, with ../shared, the reading of a 260 MB trace (2 min)
+bench: $(INSTALLED) ## measure --help and, with ../shared, reading 260 MB and 1,024 ranks (4 min)
 	$(BIN)/python benchmarks/bench_help.py
 	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE); \
+	$(BIN)/python benchmarks/bench_analyze.py $(LARGE_TRACE); $(BIN)/python benchmarks/bench_ranks.py; \
 	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
 
 .PHONY: bench-overhead
@@ -82,8 +83,8 @@ accuracy: $(INSTALLED) ## write docs/accuracy.md from what make corpus found (a 
 	$(BIN)/python -m tests.corpus.document build/corpus/synthetic.jsonl build/corpus/real.jsonl > docs/accuracy.md
 
 .PHONY: fuzz
-fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared (5 min)
-	find $(TRACES) -name '*.json.gz' -size -600k -print0 | sort -z | xargs -0 $(BIN)/python -m tests.trace.fuzz 5000
+fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared, Kineto and Nsight (5 min)
+	find $(dir $(TRACES)) -size -200k "(" -name "*.json.gz" -o -name "*.sqlite.gz" ")" -print0 | sort -z | xargs -0 $(BIN)/python -m tests.trace.fuzz 5000
 
 FIXTURE := ../shared/traces/kineto/nanogpt_h100_8ranks
 

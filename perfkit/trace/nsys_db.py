@@ -27,6 +27,10 @@ MARKS = ("StringIds", "CUPTI_ACTIVITY_KIND_KERNEL", "NVTX_EVENTS", "CUPTI_ACTIVI
 """Tables of which every Nsight export has one; a database without them is another program's."""
 
 
+_BROKEN = (sqlite3.Error, OverflowError, UnicodeDecodeError)
+"""What reading a damaged file raises; the last where SQLite's message quotes the file's bytes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Export:
     """An open export; `columns` maps each table to its columns."""
@@ -124,8 +128,8 @@ class Export:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OverflowError) as error:
-            raise InputError(f"{self.path}: a damaged SQLite file: {error}", hint=HINT) from error
+        except _BROKEN as error:
+            raise _damaged(self.path, error) from error
 
 
 def _text(value: object) -> str:
@@ -152,6 +156,7 @@ def open_export(path: Path) -> Iterator[Export]:
         except sqlite3.Error as error:
             raise InputError(f"{path}: cannot be opened: {error}", hint=HINT) from error
         try:
+            connection.text_factory = bytes
             connection.execute("PRAGMA trusted_schema = OFF")
             export = Export(path, connection, _schema(path, connection))
             if not any(mark in export.columns for mark in MARKS):
@@ -170,15 +175,22 @@ def _schema(path: Path, connection: sqlite3.Connection) -> dict[str, frozenset[s
         tables = connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
         ).fetchall()
-        named = [name for (name,) in tables if isinstance(name, str) and _plain(name)]
+        named = [_text(name) for (name,) in tables]
         return {
             name: frozenset(
-                str(row[1]) for row in connection.execute(f'PRAGMA table_info("{name}")')
+                _text(row[1]) for row in connection.execute(f'PRAGMA table_info("{name}")')
             )
             for name in named
+            if _plain(name)
         }
-    except sqlite3.Error as error:
-        raise InputError(f"{path}: a damaged SQLite file: {error}", hint=HINT) from error
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    """Say in one line what SQLite said, which may quote the file."""
+    words = "".join(c if c.isprintable() else " " for c in str(error))
+    return InputError(f"{path}: a damaged SQLite file: {' '.join(words.split())}", hint=HINT)
 
 
 def _plain(name: str) -> bool:

@@ -267,6 +267,17 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def quoted_damage(path: Path) -> None:
+    """Break the schema so that SQLite's message quotes it: it has line breaks, and no UTF-8."""
+    connection = sqlite3.connect(two_steps().write(path))
+    connection.execute("CREATE TABLE odd (a -- one\n, b)")
+    connection.commit()
+    connection.close()
+    data = path.read_bytes()
+    at = data.rindex(b"CREATE TABLE odd")
+    path.write_bytes(data[:at] + b"CREATX \xfc\n\xff" + data[at + 10 :])
+
+
 def empty_export(path: Path) -> None:
     Export().write(path)
 
@@ -282,6 +293,7 @@ def cut_gzip(path: Path) -> None:
     [
         (other_database, "an SQLite database, but not one that Nsight Systems exported"),
         (cut, "a damaged SQLite file"),
+        (quoted_damage, "a damaged SQLite file"),
         (empty_export, "an Nsight export without device work, CUDA calls and NVTX ranges"),
         (cut_gzip, "a gzip file that is cut off"),
         (lambda path: path.write_bytes(b"SQLite format 3\x00junk"), "a damaged SQLite file"),
