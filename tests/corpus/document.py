@@ -62,8 +62,9 @@ def _synthetic(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
     above = [o for o in single if above_noise(o, noise)]
     below = [o for o in single if not above_noise(o, noise)]
     return [
-        f"## Synthetic runs\n\n{_when(head)} n = {len(outcomes)}: {len(free)} fault-free, {len(single)} "
-        f"with one fault on {len({o.seed for o in single})} seeds, {len(mixtures)} mixtures.\n",
+        f"## Synthetic runs\n\n{_when(head)} n = {len(outcomes)}: {len(free)} fault-free, "
+        f"{len(single)} with one fault on {len({o.seed for o in single})} seeds, "
+        f"{len(mixtures)} mixtures.\n",
         _table(
             ["measure", "share", "n"],
             [
