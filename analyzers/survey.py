@@ -13,6 +13,7 @@ from perfkit.analyzers.graph_pieces import Piece
 from perfkit.analyzers.host_state import ProcessPauses
 from perfkit.analyzers.memory import rank_memory
 from perfkit.analyzers.operators import NamedTime, rank_operators
+from perfkit.analyzers.pipeline_passes import NamedPass, named_passes
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import RankMemory
 from perfkit.analyzers.shelf import RANKS_IN_MEMORY, Kept, Shelf
@@ -61,6 +62,7 @@ class RankSurvey:
     misfit: str  # why the ceilings that were given are not of this device
     memory: RankMemory | None
     piece: Piece | Refusal  # its part of the replay graph
+    passes: Mapping[int, tuple[NamedPass, ...]]  # by step; of pipelines that name them
 
     @property
     def parts(self) -> Partition:
@@ -117,6 +119,7 @@ def survey_rank(
         misfit=reason,
         memory=rank_memory(trace),
         piece=_piece(trace, lines),
+        passes=named_passes(trace),
     )
 
 
