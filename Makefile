@@ -44,7 +44,8 @@ test: $(INSTALLED) ## all tests, real runs one by one; what this machine cannot 
 quick: $(INSTALLED) ## the tests without the real multi-process runs (3 min)
 	$(BIN)/python -m pytest -m 'not real' -n auto
 
-.PHONY: scale-truth: $(INSTALLED) ## predict 8 ranks on a shaped network from 1, 2 and 4, and measure them (root; 5 min)
+.PHONY: scale-truth
+scale-truth: $(INSTALLED) ## predict 8 ranks on a shaped network from 1, 2 and 4, and measure them (root; 5 min)
 	PERFKIT_SCALE_TRUTH=1 $(BIN)/python -m pytest tests/truth/test_scaling.py
 
 .PHONY: lint
