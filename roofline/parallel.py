@@ -59,7 +59,8 @@ def _decide(group: GroupTraffic, *, ddp: bool) -> Parallelism:
     kind, because = _tensor(group) or _sharded(group) or _replicated(group, ddp=ddp)
     scatters = group.elements("reduce_scatter") > 0
     reduced = "reduce_scatter" if scatters else "all_reduce"
-    exchanged = ("reduce_scatter", "all_gather") if scatters else ("all_reduce",)
+    shards = scatters or kind == Sharding.FSDP
+    exchanged = (reduced, "all_gather") if shards else (reduced,)
     return Parallelism(
         kind=kind,
         group=group.group,
@@ -87,18 +88,30 @@ def _tensor(group: GroupTraffic) -> tuple[str, str] | None:
 
 def _sharded(group: GroupTraffic) -> tuple[str, str] | None:
     scattered, gathered = group.elements("reduce_scatter"), group.elements("all_gather")
-    if not scattered or not gathered or _used(group, "reduce_scatter", Phase.FORWARD):
+    if not gathered or _used(group, "reduce_scatter", Phase.FORWARD):
         return None
+    twice = all(_used(group, "all_gather", phase) for phase in (Phase.FORWARD, Phase.BACKWARD))
+    if not scattered:
+        return _scattered_by_all_reduce(group) if twice else None
     if group.phases_known:
-        both = (Phase.FORWARD, Phase.BACKWARD)
-        if all(_used(group, "all_gather", phase) for phase in both):
+        if twice:
             why = "parameters are gathered in both passes, gradients reduce-scattered"
             return Sharding.FSDP.value, why
         return Sharding.ZERO.value, "parameters are gathered once, gradients reduce-scattered"
     ratio = gathered / scattered
     told = f"{ratio:.2g} elements are gathered for each that is reduce-scattered"
-    twice = ratio >= GATHERED_TWICE
-    return (Sharding.FSDP if twice else Sharding.ZERO).value, told
+    often = ratio >= GATHERED_TWICE
+    return (Sharding.FSDP if often else Sharding.ZERO).value, told
+
+
+def _scattered_by_all_reduce(group: GroupTraffic) -> tuple[str, str] | None:
+    """Gloo carries a reduce-scatter out as an all-reduce, and its transfers are named so."""
+    if group.elements("all_gather") < group.elements("all_reduce"):
+        return None
+    if not _used(group, "all_reduce", Phase.BACKWARD):
+        return None
+    why = "parameters are gathered in both passes, gradients reduced in full, as gloo does"
+    return Sharding.FSDP.value, why
 
 
 def _replicated(group: GroupTraffic, *, ddp: bool) -> tuple[str, str]:

@@ -60,6 +60,11 @@ def kind_of(*exchanged: Exchanged, ddp: bool = False) -> str:
             ],
             "fsdp",
         ),
+        (  # as gloo carries it out
+            [("all_gather", FORWARD, 9), ("all_gather", BACKWARD, 9), ("all_reduce", BACKWARD, 9)],
+            "fsdp",
+        ),
+        ([("all_gather", FORWARD, 9), ("all_reduce", BACKWARD, 9)], "ddp"),
         ([("all_gather", AFTER, 9), ("reduce_scatter", BACKWARD, 9)], "zero"),
         ([("all_gather", FORWARD, 9), ("reduce_scatter", BACKWARD, 9)], "zero"),
         ([("all_gather", UNKNOWN, 18), ("reduce_scatter", UNKNOWN, 9)], "fsdp"),
