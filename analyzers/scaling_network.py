@@ -57,10 +57,11 @@ def fit_link(
     runs: Sequence[MeasuredRun], traffic: Mapping[str, Traffic], *, seed: int
 ) -> tuple[Link, LinkUsed] | Refusal:
     """Fit latency and bandwidth to the transfers of all runs of the widest run's placement."""
-    several = [run for run in runs if run.ranks > 1 and run.name in traffic]
+    several = [run for run in runs if run.name in traffic and traffic[run.name].transfers]
     if not several:
         return Refusal(
-            reason="no run of several ranks has a trace", remedy="profile with --window A:B"
+            reason="no run has a trace of transfers between ranks",
+            remedy="profile several ranks with --window A:B",
         )
     widest = max(several, key=lambda run: run.ranks).placements
     alike = [run for run in several if run.placements == widest]

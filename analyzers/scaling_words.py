@@ -106,7 +106,10 @@ def _looks_serial(points: Sequence[ScalingPoint]) -> list[Warned]:
     mean = sum(values) / len(values)
     if max(values) - min(values) > FLAT * mean:
         return []
-    cause = CAUSES.get(points[-1].main_loss or "", "nothing in particular")
+    if not points[-1].losses:
+        cause = "cannot tell, these runs have no trace"
+    else:
+        cause = CAUSES.get(points[-1].main_loss or "", "no single one")
     text = (
         f"the Karp-Flatt value is about constant ({percent(mean)}), which serial code and a ring "
         f"all-reduce bound by bandwidth both give; the budget, not the curve, names the cause: "

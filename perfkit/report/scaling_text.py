@@ -60,10 +60,11 @@ def _why(points: Sequence[ScalingPoint]) -> Iterator[str]:
             yield f"  {point.ranks} ranks: {units.milliseconds(-over)} under the ideal"
             continue
         parts = [loss for loss in point.losses if loss.ms > 0][:_LOSSES_SHOWN]
+        unknown = "cannot tell why, the runs have no trace"
         told = "; ".join(f"{units.milliseconds(x.ms)} {CAUSES[x.cause]}" for x in parts)
         yield (
             f"  {point.ranks} ranks: {units.milliseconds(over)} over the ideal "
-            f"{units.milliseconds(point.ideal_ms)}: {told}"
+            f"{units.milliseconds(point.ideal_ms)}: {told or unknown}"
         )
 
 
@@ -110,6 +111,10 @@ def _predictions(found: Scaling) -> Iterator[str]:
     yield ""
     over = "" if found.predicted_link is None else f" on {link(found.predicted_link)}"
     yield f"Predicted, not measured{over}:"
+    refused = {guess.refused for guess in found.predictions}
+    if len(refused) == 1 and "" not in refused:
+        yield f"  refused: {refused.pop()}"
+        return
     for guess in found.predictions:
         if guess.refused:
             yield f"  {guess.ranks:>5} ranks  refused: {guess.refused}"
