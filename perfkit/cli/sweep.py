@@ -133,11 +133,13 @@ def run(trials: "Sequence[Trial]", limit: "Limits", home: Path) -> list[Path]:
             show(f"run {total}: {beginning.trial.name}")
 
         experiment = Experiment(home, limit, on_begin=begins)
-        for one in experiment.run(trials):
-            ended.append(one)
-            if not one.ok:
-                log = "" if one.log is None else f"; see {console.shown(one.log)}"
-                console.say(f"{one.trial.name} failed: {one.reason}{log}")
+        try:
+            for one in experiment.run(trials):
+                ended.append(one)
+                _tell(one)
+        except KeyboardInterrupt:
+            console.suggest(f"the same line with --out {console.shown(home)} goes on from here")
+            raise
     known = sum(one.remembered for one in ended)
     if known:
         console.say(f"{known} of {len(ended)} runs were finished before in {console.shown(home)}")
@@ -150,6 +152,13 @@ def run(trials: "Sequence[Trial]", limit: "Limits", home: Path) -> list[Path]:
     if not good:
         raise InputError("every run of the sweep failed", hint="run the command by itself first")
     return good
+
+
+def _tell(one: "Ended") -> None:
+    """Say at once which run failed, and why."""
+    if not one.ok:
+        log = "" if one.log is None else f"; see {console.shown(one.log)}"
+        console.say(f"{one.trial.name} failed: {one.reason}{log}")
 
 
 def read(folders: Sequence[Path]) -> "tuple[list[MeasuredRun], dict[str, Traffic]]":

@@ -141,3 +141,19 @@ def test_a_sweep_of_which_every_run_fails_says_why(perfkit: Call, tmp_path: Path
     assert ended.status == 3
     assert "ranks2-run1 failed: it ended with status 1: Error: no 2 of these" in ended.err
     assert "every run of the sweep failed" in ended.err
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(perfkit_process: Call, tmp_path: Path) -> None:
+    code = "import os, signal, sys\nopen('ran', 'a').write(sys.argv[1])\n"
+    code += (
+        "if sys.argv[1] == '2' and not os.path.exists('go'): os.kill(os.getppid(), signal.SIGINT)"
+    )
+    sweep = ["--ranks=1,2", "--mode=weak", "--repeats=1", "--out", tmp_path / "out"]
+    line = ["scale", *sweep, "--", sys.executable, "-c", code, "{ranks}"]
+    ended = perfkit_process(*line)
+    assert ended.status == 130
+    assert "goes on from here" in ended.err and "interrupted" in ended.err
+    (tmp_path / "go").touch()
+    again = perfkit_process(*line)
+    assert "1 of 2 runs were finished before" in again.err
+    assert (tmp_path / "ran").read_text() == "122"
