@@ -21,7 +21,7 @@ from perfkit.trace.model import NONE
 from perfkit.trace.source import CHUNK_BYTES, GZIP_MAGIC, Source
 
 _RANK = re.compile(r"(?:^|[^a-z])rank[ _:#=-]*(\d{1,6})(?!\d)", re.IGNORECASE)
-_SAMPLE_BYTES = 64 << 10
+_SAMPLE_BYTES = 16 << 10
 _SAMPLES = 64
 _SURE = 2.0
 """A device is a process's if that launched at least so many times as much of its work as others."""
@@ -72,7 +72,7 @@ def _samples(path: Path, *, says_rank: bool) -> Iterator[bytes]:
     if not says_rank:
         for chunk in Source(path).chunks():
             for place in range(0, min(len(chunk), CHUNK_BYTES), CHUNK_BYTES // _SAMPLES):
-                yield chunk[place : place + _SAMPLE_BYTES // 4]
+                yield chunk[place : place + _SAMPLE_BYTES]
 
 
 def find_ranks(path: Path) -> tuple[MergedRank, ...]:

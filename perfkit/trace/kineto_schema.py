@@ -106,7 +106,7 @@ class Mark(msgspec.Struct, gc=False):
     args: MarkArguments | None = None
 
 
-OPERATOR_OF = re.compile(rb'"cat"\s*:\s*"cpu_op"[^{}]*?"pid"\s*:\s*("[^"]*"|-?\d+)')
+OPERATOR_OF = re.compile(rb'"cat"\s*:\s*"cpu_op"[^{}]*?"pid"\s*:\s*("[^"]*"|-?\d+)\s*[,}]')
 """The process of an operator, in undecoded text."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from perfkit.trace.kinds import Kind
+from perfkit.trace.kineto_merged import looks_merged
 from perfkit.trace.model import RankTrace, Run
 from perfkit.trace.run import load_rank, open_run
 from tests.trace.files import Event, document, kernel, launch, op, step, write
@@ -130,3 +131,11 @@ def test_real_ranks_merged_and_split_again(shared_traces: Path, tmp_path: Path) 
         np.testing.assert_array_equal(trace.events.duration_ns, alone[rank].events.duration_ns)
         np.testing.assert_array_equal(trace.events.kind, alone[rank].events.kind)
         assert trace.steps.index.tolist() == alone[rank].steps.index.tolist()
+
+
+def test_one_process_does_not_look_merged(tmp_path: Path) -> None:
+    """A sample may end inside a process id, which then looks like another's."""
+    events = [op(f"aten::{'x' * (i % 7)}", i, 0.5, i + 1, pid=783658) for i in range(20_000)]
+    path = write(tmp_path / "t.json", document(events))
+    assert not looks_merged(path, says_rank=True)
+    assert not looks_merged(path, says_rank=False)
