@@ -45,7 +45,7 @@ def other_gpu(target: Hardware) -> Change:
             "matrix kernels (by name) scale with the published matrix peak of their precision, all "
             "other kernels with memory bandwidth",
             "a matrix kernel whose name says no precision counts as fp32",
-        "every kernel reaches the same share of its roof as on the captured device",
+            "every kernel reaches the same share of its roof as on the captured device",
             "host, launches, copies to and from the host, and the network stay as they are",
         ),
         apply=edit,

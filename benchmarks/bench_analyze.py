@@ -7,15 +7,21 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from perfkit.analyzers.analysis import analyze
 from perfkit.analyzers.survey import survey_rank
+from perfkit.trace.model import RankRecord, RankTrace
 from perfkit.trace.run import load_rank, open_run
 
 DEFAULT = Path("../shared/traces/kineto/hta_v100_5steps_54MB.json.gz")
 RUNS = 3
 LIMIT = 2.0
+
+
+def _known(trace: RankTrace, _: RankRecord) -> RankTrace:
+    return trace
 
 
 def compare(source: Path, megabytes: int) -> bool:
@@ -35,7 +41,7 @@ def compare(source: Path, megabytes: int) -> bool:
             read = time.perf_counter()
             survey_rank(trace, record.lines)
             surveyed = time.perf_counter()
-            analyze(open_run([path]), lambda _, known=trace: known)
+            analyze(open_run([path]), partial(_known, trace))
             reading.append(read - began)
             surveying.append(surveyed - read)
             whole.append(time.perf_counter() - surveyed)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from perfkit.trace.kinds import Kind
-from perfkit.trace.model import NONE, Events, RankRecord, RankTrace, Run
+from perfkit.trace.model import NONE, Bool, Events, RankRecord, RankTrace, Run
 from perfkit.trace.run import load_rank, open_run
 
 DEFAULT = Path("../shared/traces/kineto/torchrec_v100_4ranks_opt4")
@@ -64,11 +64,11 @@ class Copies:
         )
 
 
-def _kept(events: Events, every: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _kept(events: Events, every: int) -> Bool:
     special = np.isin(events.kind, KEPT_KINDS)
     launches = events.launch[events.kind == Kind.COMM_KERNEL]
     special[launches[launches != NONE]] = True
-    return special | (np.arange(len(events)) % every == 0)
+    return np.asarray(special | (np.arange(len(events)) % every == 0))
 
 
 def _thinned(events: Events, every: int) -> Events:

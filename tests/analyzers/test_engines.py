@@ -55,7 +55,7 @@ def cluster() -> Iterator[None]:
     ray.init(address=made.address, log_to_driver=False)
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
     yield
-    ray.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()
     made.shutdown()
 
 
