@@ -37,7 +37,8 @@ def test_a_strong_fault_costs_what_was_injected(cause: str) -> None:
     """By the players' own clocks: within the noise, and in the family that it belongs to."""
     made = scenario(12, (cause,), "strong")
     truth = truth_of(made, Play(made))
-    assert truth.injected_ms > 0.2 * truth.step_ms
+    # Lost overlap can cost no more than the shorter of computing and transferring.
+    assert truth.injected_ms > 0.15 * truth.step_ms
     assert sum(truth.costs_ms.values()) == pytest.approx(truth.step_ms, rel=0.01)
     assert max(truth.costs_ms, key=lambda f: truth.costs_ms[f]) in {CAUSES[cause].family, "compute"}
 
