@@ -39,9 +39,17 @@ Synthetic runs are GPU-like: streams, launches, NCCL kernels with and without se
 overlapped buckets, clocks 0.1 to 20 ms apart, and in a third of them lost events. Their truth is
 counterfactual: the same training is played again, with the same noise, without the part in
 question. They are made up by us and simpler than life: read them as an upper bound. Thresholds may
-be tuned on even seeds; only odd seeds are shown here. Exceptions: seed 1 was looked at while the
-blame of overlapped buckets was mended, and a test uses seed 3. All faults of a seed share one
-training, so the runs are not independent and the intervals too narrow: the seeds are counted below.
+be tuned on even seeds; only odd seeds are shown here, but they were not fully held out: seed 1 was
+looked at while the blame of overlapped buckets was mended, and tests use odd seeds from 1 to 9. All
+faults of a seed share one training, so the runs are not independent and the intervals too narrow:
+the seeds are counted below.
+
+**The criteria were not fixed in advance.** After results on even seeds had been seen, the judge was
+changed three times: `mixed` counts as right where the marginal cost names another family, the parts
+of a `mixed` label count as the cause named first, and the tolerance of the margin was adjusted. In
+that run, 81 of the 97 labels called right were definite and 16 were `mixed`, 15 of them right
+by the first of these rules only. The analyzers changed after that run, too. No rate here is
+fit for quoting before a new run on seeds not used so far, with this judge left as it is.
 """
 MISTAKES = 12
 
