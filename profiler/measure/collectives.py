@@ -146,6 +146,7 @@ def main() -> None:
         dist.barrier()
     finally:
         dist.destroy_process_group()
+        time.sleep(0.05)  # gloo's threads end first, or one may abort the process
 
 
 if __name__ == "__main__":

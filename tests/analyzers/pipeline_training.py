@@ -1,6 +1,7 @@
 """A small pipeline-parallel training on the CPU: python pipeline_training.py {gpipe,1f1b}."""
 
 import sys
+import time
 
 import torch
 import torch.distributed as dist
@@ -32,6 +33,7 @@ def main() -> None:
             schedule.step()
         optimizer.step()
     dist.destroy_process_group()
+    time.sleep(0.05)  # gloo's threads end first, or one may abort the process
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 
 import torch
 import torch.distributed as dist
@@ -79,6 +80,7 @@ def main() -> None:
     train(options.how, options.steps)
     dist.barrier()
     dist.destroy_process_group()
+    time.sleep(0.05)  # gloo's threads end first, or one may abort the process
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ def main() -> None:
     dist.init_process_group("gloo")
     train(options)
     dist.destroy_process_group()
+    time.sleep(0.05)  # gloo's threads end first, or one may abort the process
 
 
 if __name__ == "__main__":
