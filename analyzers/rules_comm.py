@@ -163,13 +163,17 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
             f"straggler_{straggler.class_}",
             severity,
             f"Rank {straggler.rank} is late because of its {_CAUSES[straggler.class_]}",
-            evidence=f"{milliseconds(straggler.excess_ms)} per step more than the median rank; "
+            evidence=f"{milliseconds(straggler.excess_ms)} per step more than {_median(ranks)}; "
             f"last in {percent(straggler.share_of_steps)} of the steps; the others wait "
             f"{milliseconds(delay)} per step because of it",
             ranks=(straggler.rank,),
             share=delay / window,
             next_step=_ADVICE.get(straggler.class_, _ADVICE["host_launch"]),
         )
+
+
+def _median(ranks: int) -> str:
+    return "the other rank" if ranks == 2 else "the median rank"
 
 
 _CAUSES = {

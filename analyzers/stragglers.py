@@ -1,14 +1,17 @@
 """Which rank is late, because of what, and how often.
 
 The cause is the class that most of the waiting for this rank is charged to; the excess is the
-rank's time in that class over the median rank's. In every step some rank is last, so being last
-counts only where it happens too often for chance. That one rank alone writes checkpoints is none.
+rank's time in that class over the median rank's: of an even number of ranks the lower of the two in
+the middle, which for a late rank is the median of the others. (Halfway between two ranks, half of
+the excess would be lost.) In every step some rank is last, so being last counts only where it
+happens too often for chance. That one rank alone writes checkpoints is none.
 """
 
 from collections.abc import Mapping
 from math import comb, inf
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from perfkit.analyzers.blame import BLAMABLE, Charges
 from perfkit.analyzers.result import Straggler
@@ -16,7 +19,7 @@ from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64
 
 LEAST_SHARE = 0.05
-"""A straggler exceeds the median rank by this share of the mean window, and so do the waits."""
+"""A straggler exceeds the median rank by this share of the mean window; so do the waits."""
 CHANCE = 0.02
 """Probability below which no rank is last this often by chance: a binomial test of each rank, the
 level divided among the ranks (Bonferroni)."""
@@ -46,14 +49,13 @@ def find_stragglers(
     if len(ranks) < 2 or not steps:
         return ()
     means = np.stack([tables[r].mean(axis=0) for r in ranks])
-    excess = means - np.median(means, axis=0)
     least = LEAST_SHARE * float(np.mean([window_ns[r].mean() for r in ranks]))
     last = times_last(charges)
     found = []
     for place, rank in enumerate(ranks):
         blamed = {c: charges.by_rank.get((rank, c), 0.0) for c in BLAMABLE}
         cause = max(BLAMABLE, key=lambda c: (blamed[c], -c))
-        amount = float(excess[place, cause])
+        amount = over_median(means[:, cause], place)
         waited = blamed[cause] / steps / (len(ranks) - 1)
         often = by_chance(last[rank], steps, len(ranks)) < CHANCE / len(ranks)
         chosen = cause == TimeClass.CHECKPOINT and means[:, cause].max() == means[:, cause].sum()
@@ -78,7 +80,13 @@ def _host_excess(
     work = _WORK_BEHIND.get(cause)
     if host_ns is None or work is None:
         return inf
-    return host_ns[rank][work] - float(np.median([own[work] for own in host_ns.values()]))
+    return over_median([own[work] for own in host_ns.values()], list(host_ns).index(rank))
+
+
+def over_median(values: ArrayLike, place: int) -> float:
+    """Return by how much one value exceeds the median, the lower one of an even number."""
+    found = np.asarray(values, dtype=np.float64)
+    return float(found[place] - np.sort(found)[(len(found) - 1) // 2])
 
 
 def times_last(charges: Charges) -> dict[int, int]:
