@@ -33,8 +33,6 @@ def environment(run: str, windows: tuple[tuple[int, int], ...] = ()) -> dict[str
         run_id="bench",
         parent_node="bench",
         windows=windows,
-        trace_ranks=None,
-        with_stack=False,
     )
     return environment_of(os.environ, request)
 

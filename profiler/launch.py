@@ -18,7 +18,9 @@ from perfkit.errors import SetupError
 from perfkit.profiler import child, closing, host, pyspy, run_folder
 from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.hang import HangWatch
-from perfkit.profiler.inrank.capture import Capture
+from perfkit.profiler.inrank.capture import Capture, Detail
+from perfkit.profiler.nsys import collect, report_place
+from perfkit.profiler.nsys import find as find_nsys
 from perfkit.profiler.stack_sampling import StackSampling
 from perfkit.profiler.telemetry import Telemetry
 
@@ -33,8 +35,11 @@ class ProfileOptions:
     out: Path | None = None  # the run folder; None: a new one under ./perfkit-runs
     windows: tuple[tuple[int, int], ...] = (DEFAULT_WINDOW,)  # (first, last) step, both included
     trace: bool = True  # False: step lines only
-    trace_ranks: tuple[int, ...] | None = None  # None: all ranks
+    trace_ranks: tuple[int, ...] | str | None = None  # ranks, "all", "one-per-node"; None: by size
     with_stack: bool = False
+    memory: bool = False  # record allocations in the window, memory in every step line
+    max_bytes: int | None = None  # of traces a rank may write
+    nsys: bool = False  # one Nsight report a node instead of Kineto's CUDA activity
     stop_after: int | None = None  # end the training after so many steps, on all ranks together
     seconds: float | None = None  # end it after so long, whatever it is doing
     environment: Mapping[str, str] = field(default_factory=dict)  # beside our own
@@ -80,6 +85,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
     child.check_executable(command)
     if options.py_spy and pyspy.program() is None:
         raise SetupError(f"--py-spy: {pyspy.NOT_INSTALLED}")
+    nsys = find_nsys() if options.nsys else None
     node = run_folder.node_name()
     run = run_folder.create(options.out, command, node)
     document = host.describe(command, node, run, options.windows_to_trace())
@@ -87,6 +93,9 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         "trace": options.trace,
         "trace_ranks": options.trace_ranks,
         "with_stack": options.with_stack,
+        "memory": options.memory,
+        "max_bytes": options.max_bytes,
+        "nsys": nsys.version if nsys is not None else None,
         "stop_after": options.stop_after,
         "on_hang": options.on_hang,
         "py_spy": options.py_spy,
@@ -96,15 +105,18 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         {**os.environ, **options.environment}, request_of(options, run, document)
     )
     try:
+        report = report_place(run, node, options.windows_to_trace()[0]) if nsys else run
+        started = nsys.wrap(command, report) if nsys else command
         with _opened(options.output) as output:
-            process = child.start(command, environment, output=output)
+            process = child.start(started, environment, output=output)
     except BaseException:
         run_folder.withdraw(run, node)
         raise
     companions = companions_of(options, run, node)
     with accompanied(companions):
         waited = child.wait(process, seconds=options.seconds)
-    return _close(run, node, document, waited, companions)
+    late = collect(nsys, report) if nsys else ()
+    return _close(run, node, document, waited, (*late, *_complaints(companions)))
 
 
 def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion, ...]:
@@ -127,16 +139,19 @@ def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:
         raise SetupError(f"cannot write {output}: {error.strerror}") from error
 
 
+def _complaints(companions: Sequence[Companion]) -> list[str]:
+    return [warning for companion in companions for warning in companion.warnings]
+
+
 def _close(
     run: Path,
     node: str,
     document: dict[str, object],
     waited: child.Waited,
-    companions: Sequence[Companion],
+    ours: Sequence[str],
 ) -> ProfileOutcome:
     code = waited.returncode
     status, signal = (code, None) if code >= 0 else (None, -code)
-    ours = [warning for companion in companions for warning in companion.warnings]
     warnings = (*closing.missing_ranks(run), *closing.compress_traces(run, node), *ours)
     outcome = ProfileOutcome(
         run=run,
@@ -164,7 +179,12 @@ def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) 
         parent_node=str(document["node"]),
         windows=options.windows_to_trace(),
         trace_ranks=options.trace_ranks,
-        with_stack=options.with_stack,
+        detail=Detail(
+            with_stack=options.with_stack,
+            memory=options.memory,
+            nsys=options.nsys,
+            max_bytes=options.max_bytes,
+        ),
         stop_after=options.stop_after,
     )
 

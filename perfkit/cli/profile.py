@@ -1,5 +1,6 @@
 """`perfkit profile`: run a training, capture every rank, then say what bounds a step."""
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,12 @@ import typer
 from perfkit.cli import console, exits
 from perfkit.errors import PerfkitError, UsageError
 
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9} | {
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+}
+_SIZE = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})", re.IGNORECASE)
 SETTINGS: dict[str, Any] = {"allow_interspersed_args": False}
 
 
@@ -49,10 +56,43 @@ def command(
     ] = False,
     trace_ranks: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="Trace these ranks only: 0,4-7.", show_default="all"),
+        typer.Option(
+            metavar="SPEC",
+            help="Which ranks write traces: all, one-per-node, or a list such as 0,4-7. Step lines "
+            "come from all ranks.",
+            show_default="all up to 64 ranks, then one per node, the first and the last",
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Write at most so much trace per rank (200MB, before it is packed): windows are "
+            "shortened to the steps that fit.",
+            show_default="no limit",
+        ),
     ] = None,
     with_stack: Annotated[
-        bool, typer.Option("--with-stack", help="Record Python stacks in the window (costs time).")
+        bool,
+        typer.Option(
+            "--with-stack",
+            help="Record Python stacks and the names of modules in the window (costs time).",
+        ),
+    ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Record every allocation in the window, and the memory in use after every step.",
+        ),
+    ] = False,
+    nsys: Annotated[
+        bool,
+        typer.Option(
+            "--nsys",
+            help="Let Nsight Systems record the window of CUDA ranks, one report a node, instead "
+            "of torch.profiler. Needs nsys on PATH.",
+        ),
     ] = False,
     py_spy: Annotated[
         bool,
@@ -83,18 +123,24 @@ def command(
         )
     from perfkit.profiler import launch
 
+    _check_together(
+        without_trace=no_trace,
+        for_traces=bool(window or trace_ranks or with_stack or memory or nsys or max_bytes),
+        nsys_alone=not (nsys and (max_bytes or memory or with_stack or len(window or ()) > 1)),
+    )
     options = launch.ProfileOptions(
         out=out,
         trace=not no_trace,
         with_stack=with_stack,
+        memory=memory,
+        nsys=nsys,
+        max_bytes=None if max_bytes is None else parse_size(max_bytes),
         py_spy=py_spy,
         on_hang=on_hang,
         tell=console.say,
         trace_ranks=None if trace_ranks is None else parse_ranks(trace_ranks),
         windows=tuple(parse_window(text) for text in window or ()) or (launch.DEFAULT_WINDOW,),
     )
-    if no_trace and (window or trace_ranks or with_stack):
-        raise UsageError("--no-trace leaves nothing for --window, --trace-ranks and --with-stack")
     outcome = launch.profile(cmd, options)
     for warning in outcome.warnings:
         console.say(f"warning: {warning}")
@@ -105,6 +151,19 @@ def command(
     if outcome.signal is not None:
         exits.end_by_signal(outcome.signal)
     raise typer.Exit(outcome.status or 0)
+
+
+def _check_together(*, without_trace: bool, for_traces: bool, nsys_alone: bool) -> None:
+    """Raise UsageError for options of which one leaves the other nothing to do."""
+    if without_trace and for_traces:
+        raise UsageError(
+            "--no-trace leaves nothing for --window, --trace-ranks, --max-bytes, --with-stack,"
+            " --memory and --nsys"
+        )
+    if not nsys_alone:
+        raise UsageError(
+            "--nsys records one window and none of --max-bytes, --memory and --with-stack"
+        )
 
 
 def conclude(run: Path) -> None:
@@ -151,15 +210,30 @@ def parse_window(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def parse_ranks(text: str) -> tuple[int, ...]:
-    """Return the ranks of a list such as `0,4-7`, sorted. Raises UsageError."""
+def parse_ranks(text: str) -> tuple[int, ...] | str:
+    """Return `all`, `one-per-node`, or the ranks of a list such as `0,4-7`, sorted.
+
+    Raises UsageError.
+    """
+    if text in {"all", "one-per-node"}:
+        return text
     ranks: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UsageError(
-                f"--trace-ranks {text}: {part!r} is no rank or range", hint="for example 0,4-7"
+                f"--trace-ranks {text}: {part!r} is no rank or range",
+                hint="for example 0,4-7, or all, or one-per-node",
             )
         ranks.update(range(int(first), int(last) + 1))
     return tuple(sorted(ranks))
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of `200MB`, `1.5GiB` or `4096`. Raises UsageError."""
+    match = _SIZE.fullmatch(text.strip())
+    size = float(match[1]) * _UNITS[match[2].lower()] if match else 0
+    if match is None or size < 1:
+        raise UsageError(f"--max-bytes {text} is no size", hint="for example --max-bytes 200MB")
+    return int(size)

@@ -32,7 +32,7 @@ def exported(report: Path, cache: Path) -> Path:
             f"{report}: an Nsight report, which only nsys can read, and nsys is not on PATH",
             hint=f"where Nsight Systems is installed: nsys export --type sqlite {report.name}",
         )
-    _export(nsys, report, target)
+    export(nsys, report, target)
     return target
 
 
@@ -43,7 +43,8 @@ def unexported(report: Path) -> list[InputError]:
     return [InputError(f"{report}: an Nsight report without its export", hint="give it by name")]
 
 
-def _export(nsys: str, report: Path, target: Path) -> None:
+def export(nsys: str, report: Path, target: Path) -> None:
+    """Have the nsys at path `nsys` write the SQLite export of a report. Raises InputError."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:

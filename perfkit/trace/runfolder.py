@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from perfkit.errors import InputError
+from perfkit.trace import nsys_runs
 from perfkit.trace.model import NONE, Issue, NodeRecord, RankRecord, Run
 from perfkit.trace.steplines import StepFile, read_step_file
 from perfkit.trace.telemetry import read_telemetry
@@ -14,6 +15,7 @@ from perfkit.trace.telemetry import read_telemetry
 _ATTEMPT = re.compile(r"attempt(\d+)")
 _RANK = re.compile(r"rank(\d+)(?:\.(.*))?")
 _TRACE = re.compile(r"trace-(\d+)-(\d+)\.json(?:\.gz)?")
+_EXPORT = re.compile(r"trace-(\d+)-(\d+)\..+\.sqlite")
 
 MAX_RANKS = 1_000_000
 """A larger world size is a damaged number, not a job."""
@@ -38,7 +40,8 @@ def read_runs(paths: Sequence[Path]) -> Run:
         )
     running = any(node.facts.get("ended_unix_ns") is None for node in nodes)
     found = [_rank(folder, last, running) for path in paths for folder in _ranks(path, last)]
-    ranks, issues = _one_each([record for record in found if record is not None])
+    named = nsys_runs.with_exports([record for record in found if record is not None], paths)
+    ranks, issues = _one_each(named)
     if not ranks:
         raise InputError(
             f"{paths[0]}: attempt {last} holds no rank that recorded anything",
@@ -54,6 +57,17 @@ def read_runs(paths: Sequence[Path]) -> Run:
     )
 
 
+def attempt_numbers(path: Path) -> list[int]:
+    """Return the numbers of the attempts that a run folder holds. Raises InputError."""
+    return _attempts(path)
+
+
+def attempt_ranks(path: Path, attempt: int) -> list[RankRecord]:
+    """Return the rank processes of one attempt of a closed run. Raises InputError."""
+    found = [_rank(folder, attempt, running=False) for folder in _ranks(path, attempt)]
+    return [record for record in found if record is not None]
+
+
 def read_object(path: Path) -> dict[str, object]:
     """Return the object in a JSON file, {} where it is missing or damaged."""
     try:
@@ -65,7 +79,7 @@ def read_object(path: Path) -> dict[str, object]:
 
 def trace_window(path: Path) -> tuple[int, int] | None:
     """Return the first and last step that a trace's name promises, None if it promises none."""
-    found = _TRACE.fullmatch(path.name)
+    found = _TRACE.fullmatch(path.name) or _EXPORT.fullmatch(path.name)
     return (int(found[1]), int(found[2])) if found else None
 
 

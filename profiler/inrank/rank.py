@@ -33,13 +33,16 @@ class Rank:
             os.path.join(self.folder, "steps.jsonl"), run_id=request.run_id, rank=self.who.rank
         )
         self.facts = Facts(self.folder, request, self.who, evidence)
-        self.window = Window(self, request.windows_of(self.who.rank), request.with_stack)
+        traced = request.traces(self.who.rank, self.who.world_size, self.who.local_rank)
+        self.facts.known["traced"] = traced
+        self.window = Window(self, request.windows if traced else (), request.detail)
         self.step = 0  # the running step
         self.source: str | None = None  # what ends a step: optimizer, perfkit.step, dataloader
-        self.orders = Orders(self, request.run_dir, request.traces(self.who.rank))
+        self.orders = Orders(self, request.run_dir, traced)
         self.ended = False
         self.step_limit = NEVER if request.stop_after is None else request.stop_after
         self.at_limit: Callable[[], None] | None = None  # ends the process (finish.stop_here)
+        self.after_step: Callable[[Rank, int], None] | None = None  # of perfkit faults
         self._warnings: list[str] = []
 
     def open(self) -> None:
@@ -57,6 +60,8 @@ class Rank:
         if self.step == 0:
             self._first_boundary(source)
         tally.begin(now)
+        if self.after_step is not None:
+            self.after_step(self, self.step)
         self.step += 1
         if self.step >= self.window.next_step:
             self.window.at_boundary(unix)

@@ -18,13 +18,16 @@ import torch
 from torch.autograd.profiler import record_function
 
 from . import ranges
+from .capture import Detail
 from .facts import Facts, uses_cuda
 from .files import Stream
 from .flight import FlightRecorder
 from .identity import Identity
+from .nsight import NsightProfile
+from .profilers import make_profile, start_quietly
+from .size_limit import SizeLimit
 
 NEVER = 1 << 62
-LOG_LEVEL = "KINETO_LOG_LEVEL"
 
 
 class Recording(Protocol):
@@ -43,12 +46,11 @@ class Recording(Protocol):
 class Window:
     """The trace windows of one rank, opened and closed at step boundaries."""
 
-    def __init__(
-        self, rank: Recording, asked: tuple[tuple[int, int], ...], with_stack: bool
-    ) -> None:
+    def __init__(self, rank: Recording, asked: tuple[tuple[int, int], ...], detail: Detail) -> None:
         self.rank = rank
         self.waiting: list[tuple[int, int]] = list(asked)
-        self.with_stack = with_stack
+        self.detail = detail
+        self.limit = SizeLimit(detail.max_bytes)
         self.profile: Any = None  # the running torch.profiler.profile
         self.touched = False  # our profiler ran, started or stopped in the running step
         self.next_step = self._next_start()
@@ -59,6 +61,7 @@ class Window:
         self._opened = self._first = self._last = 0
         self._owner = 0
         self._all_threads = False
+        self._nsight_is_over = False
         self._start_ns = 0
         self._bounds: list[int] = []  # Unix time at which the window's steps began
         self._flight: FlightRecorder | None = None
@@ -86,8 +89,10 @@ class Window:
         self.touched = self.profile is not None
         if self.profile is not None:
             self._end_range()
-            if step > self._last:
+            if step > self._ending():
                 self.close(self._last)
+            elif self.limit.bytes is not None and step == self._opened + 1:
+                self._measure(step)
         if self.profile is None and self.waiting and step >= self.waiting[0][0] - 1:
             self._open(step)
         if self.profile is not None:
@@ -101,6 +106,10 @@ class Window:
             self.next_step = step + 1  # once more, to clear `touched`
         else:
             self.next_step = self._next_start()
+
+    def _ending(self) -> int:
+        """The last step to record: nsys goes on for one more, for ranks that are behind."""
+        return self._last + isinstance(self.profile, NsightProfile)
 
     def add(self, first: int, last: int) -> None:
         """Have one more window, from any thread."""
@@ -122,17 +131,48 @@ class Window:
         if torch._C._autograd._profiler_enabled():
             self.rank.warn(f"window {first}:{last} skipped: the program's own profiler was running")
             return
+        if self.detail.nsys and uses_cuda() and self._nsight_is_over:
+            self.rank.warn(f"window {first}:{last} skipped: nsys records one window")
+            return
         with self._undisturbed():
             self._flight = self._mark_flight(step)
-            profile, self._all_threads = make_profile(self.with_stack)
-            start_quietly(profile)
-            self.profile = profile
-            ranges.state.recording = True
+            self._start()
             # A window opened after its first step began holds the steps from the next one on.
             self._opened, self._first, self._last = step, max(first, step), last
-            self._owner = threading.get_ident()
-            self._start_ns = time.perf_counter_ns()
             self._bounds = []
+
+    def _start(self) -> None:
+        profile: Any
+        if self.detail.nsys and uses_cuda():
+            profile, self._all_threads = NsightProfile(self.rank.who.local_rank in (None, 0)), False
+            self._nsight_is_over = True  # once this window has closed
+        else:
+            profile, self._all_threads = make_profile(self.detail)
+        start_quietly(profile)
+        self.profile = profile
+        ranges.state.recording = True
+        self._owner = threading.get_ident()
+        self._start_ns = time.perf_counter_ns()
+
+    def _measure(self, step: int) -> None:
+        """The step before `step` has been traced: leave out what --max-bytes has no room for."""
+        with self._undisturbed():
+            profile, self.profile = self.profile, None
+            ranges.state.recording = False
+            profile.stop()
+            draft = os.path.join(self.rank.folder, ".size.tmp")
+            profile.export_chrome_trace(draft)
+            size = os.path.getsize(draft)
+            os.unlink(draft)
+            asked = f"{self._first}:{self._last}"
+            last = min(self._last, step + self.limit.steps_of(size) - 1)
+            if last < self._last:
+                left = f"shortened to {self._first}:{last}" if last >= step else "skipped"
+                self.rank.warn(f"window {asked} {left}: a step takes {size} bytes (--max-bytes)")
+            self._last = last
+            if last >= step:
+                self._start()
+                self._first = max(self._first, step)
 
     def _mark_flight(self, step: int) -> FlightRecorder | None:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -187,23 +227,32 @@ class Window:
         begun = time.perf_counter_ns()
         profile.stop()
         stopped = time.perf_counter_ns()
+        if isinstance(profile, NsightProfile):
+            self._record(last, "", (begun, stopped, stopped), 0)
+            return
         name = f"trace-{self._first:04d}-{last:04d}.json"
         path = os.path.join(self.rank.folder, name)
         draft = os.path.join(self.rank.folder, f".{name}.tmp")
         profile.export_chrome_trace(draft)
         os.replace(draft, path)
-        exported = time.perf_counter_ns()
+        size = os.path.getsize(path)
+        self.limit.written += size
+        self._record(last, f"{name}.gz", (begun, stopped, time.perf_counter_ns()), size)
+
+    def _record(self, last: int, file: str, times: tuple[int, int, int], size: int) -> None:
+        """Note a closed window; `times`: it was closed, the profiler stopped, the trace written."""
         self._read_flight()
+        closed, stopped, exported = times
         self.rank.stream.record(
             "window",
             first=self._first,
             last=last,
-            file=f"{name}.gz",
+            file=file,
             t0=self._start_ns,
-            t1=begun,
-            stop_ns=stopped - begun,
+            t1=closed,
+            stop_ns=stopped - closed,
             export_ns=exported - stopped,
-            bytes=os.path.getsize(path),
+            bytes=size,
         )
         self.rank.facts.refresh()
 
@@ -216,33 +265,3 @@ class Window:
     def finish(self, *, unfinished: bool) -> None:
         """The process ends: save what there is; of a process that hung, the unfinished step too."""
         self.close(self.rank.step - 1, unfinished=unfinished)
-
-
-def start_quietly(profile: Any) -> None:
-    """Start a profiler without the USDT lines that torch 2.13 writes to stderr.
-
-    Kineto reads its log level once, when first used; the program's environment is left as it was.
-    """
-    ours = LOG_LEVEL not in os.environ
-    if ours:
-        os.environ[LOG_LEVEL] = "99"
-    try:
-        profile.start()
-    finally:
-        if ours:
-            del os.environ[LOG_LEVEL]
-
-
-def make_profile(with_stack: bool) -> tuple[Any, bool]:
-    """A profiler with our settings, and whether any thread may stop it."""
-    from torch.profiler import ProfilerActivity, profile
-
-    activities = [ProfilerActivity.CPU]
-    if uses_cuda():
-        activities.append(ProfilerActivity.CUDA)
-    options: Any = {"activities": activities, "record_shapes": True, "with_stack": with_stack}
-    try:
-        config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
-    except (AttributeError, TypeError):  # private, and absent from older releases
-        return profile(**options), False
-    return profile(experimental_config=config, **options), True

@@ -12,7 +12,7 @@ from tests.cli.conftest import Call
 OPTIONS = {
     "profile": {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
-        *("--py-spy", "--on-hang"),
+        *("--py-spy", "--on-hang", "--memory", "--nsys", "--max-bytes"),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
     "report": {"--light", "--out"},
@@ -41,6 +41,7 @@ OPTIONS = {
         *("--time-limit", "--predict", "--network", "--alpha", "--use-oversubscribed", "--json"),
         *("--price-per-gpu-hour", "--samples", "--tokens"),
     },
+    "faults": {"--kill-rank", "--at-step", "--mtbf", "--out", "--time-limit", "--json"},
     "export": {"--format", "--out", "--redact"},
     "schema": set(),
     "doctor": {"--json"},

@@ -23,6 +23,27 @@ def test_windows_that_mean_nothing(text: str) -> None:
 
 def test_ranks() -> None:
     assert profile.parse_ranks("5,0,2-4,3") == (0, 2, 3, 4, 5)
+    assert profile.parse_ranks("all") == "all"
+    assert profile.parse_ranks("one-per-node") == "one-per-node"
+
+
+def test_sizes() -> None:
+    assert profile.parse_size("4096") == 4096
+    assert profile.parse_size("200MB") == 200_000_000
+    assert profile.parse_size("1.5 GiB") == 3 << 29
+
+
+@pytest.mark.parametrize("text", ["", "MB", "0", "-1", "3 parsecs", "1e3"])
+def test_sizes_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-bytes"):
+        profile.parse_size(text)
+
+
+def test_options_that_exclude_each_other(perfkit: Call) -> None:
+    ended = perfkit("profile", "--no-trace", "--memory", "--", "true")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    ended = perfkit("profile", "--nsys", "--max-bytes=1MB", "--", "true")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("text", ["", ",", "1-", "3-1", "x", "1,,2", "-1"])

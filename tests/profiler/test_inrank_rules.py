@@ -18,7 +18,7 @@ import torch
 
 from perfkit.profiler.inrank import activation, capture, flight, identity, inputs, regions, secrets
 from perfkit.profiler.inrank import optimizers as in_optimizers
-from perfkit.profiler.inrank.capture import Capture
+from perfkit.profiler.inrank.capture import Capture, Detail
 from perfkit.profiler.inrank.tally import Tally, tally
 from perfkit.profiler.launch import ProfileOptions
 
@@ -260,11 +260,28 @@ def test_the_ring_is_read_before_it_overruns(tmp_path: Path, ring: list[dict[str
 
 
 def test_a_request_travels_through_the_environment() -> None:
-    request = Capture("/run", "id", "node", ((1, 2), (5, 9)), (0, 3), with_stack=True)
+    detail = Detail(with_stack=True, max_bytes=10)
+    request = Capture("/run", "id", "node", ((1, 2), (5, 9)), (0, 3), detail)
     assert capture.read(request.environment()) == request
     assert capture.read({}) is None
-    assert request.windows_of(3) == ((1, 2), (5, 9))
-    assert request.windows_of(1) == ()
+    assert request.traces(3, 4, None) and not request.traces(1, 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "world", "traced"),
+    [
+        (None, 64, set(range(64))),
+        (None, 96, {0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 95}),
+        ("all", 96, set(range(96))),
+        ("one-per-node", 24, {0, 8, 16}),
+        ((3, 5), 96, {3, 5}),
+    ],
+)
+def test_which_ranks_are_traced(spec: capture.Spec, world: int, traced: set[int]) -> None:
+    """Eight ranks a node."""
+    request = Capture("/run", "id", "node", ((1, 2),), spec)
+    assert capture.read(request.environment()) == request
+    assert {rank for rank in range(world) if request.traces(rank, world, rank % 8)} == traced
 
 
 def test_windows_are_sorted_and_joined() -> None:

@@ -25,7 +25,7 @@ def _run(script: str, run: Path | None) -> str:
     environment = clean_environment()
     if run is not None:
         run.mkdir()
-        request = Capture(str(run), "id", "node", windows=(), trace_ranks=None, with_stack=False)
+        request = Capture(str(run), "id", "node", windows=())
         environment = environment_of(environment, request)
     done = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, check=True
