@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from common.checkpoint import FILE_NAME
+
 
 def training_flags(description: str, *, batch_size: int) -> argparse.ArgumentParser:
     """Return a parser with the flags of a training run; a script adds those of its model."""
@@ -22,14 +24,21 @@ def training_flags(description: str, *, batch_size: int) -> argparse.ArgumentPar
     parser.add_argument(
         "--resume", action="store_true", help="continue from the checkpoint in --checkpoint"
     )
+    parser.add_argument(
+        "--resume-if-any",
+        action="store_true",
+        help="the same where there is one, else start from the beginning: for restarted jobs",
+    )
     return parser
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line and refuse flags that make no sense together."""
     args = parser.parse_args()
-    if args.resume and args.checkpoint is None:
+    if (args.resume or args.resume_if_any) and args.checkpoint is None:
         parser.error("--resume needs --checkpoint DIR")
+    if args.resume_if_any:
+        args.resume = (args.checkpoint / FILE_NAME).exists()
     return args
 
 

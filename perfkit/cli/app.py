@@ -20,6 +20,7 @@ COMMANDS = (
     ("roofline", "Say how near every operator of a run comes to what the machine can do."),
     ("whatif", "Predict what a change would bring, before making it, from a captured run."),
     ("scale", "Say how a training scales over ranks, and where the efficiency goes."),
+    ("faults", "Kill a rank, and say whether and how fast the training resumes."),
     ("capture", "Trace some steps of a training that is already running."),
     ("dump", "Write every rank's Python stacks, last step and last collective, and show them."),
     ("export", "Write a run for Perfetto, or as tables, with the clocks of all ranks aligned."),

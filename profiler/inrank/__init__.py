@@ -16,6 +16,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         checkpoints,
         compiler,
         distributed,
+        faults,
         forks,
         inputs,
         optimizers,
@@ -27,6 +28,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     optimizers.install()
     inputs.install()
     passes.install()
+    faults.install()
     distributed.install()
     rivals.install()
     checkpoints.install(waiting)

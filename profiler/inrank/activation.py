@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from . import capture, finish
+from . import capture, faults, finish
 from .rank import Rank
 
 
@@ -41,6 +41,7 @@ def activate(evidence: str) -> Rank | None:
                 rank = Rank(request, evidence)
                 this.rank = rank
                 finish.watch(rank)
+                faults.attach(rank)
                 rank.open()
         except Exception as error:  # a failure of ours must not end the training
             capture.complain(f"a rank was not captured: {error!r}")
