@@ -1,0 +1,105 @@
+"""Turn chosen recipes into the environment that applies them to a launched command."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perfkit.analyzers.refusal import Refusal
+from perfkit.errors import UsageError
+from perfkit.recipes.recipe import Application, Parameter, Recipe, Value, Values
+
+VARIABLE = "PERFKIT_RECIPES"
+IN_RANK = Path(__file__).resolve().parent / "inrank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A recipe with the parameters that it is applied with; what is not given is the default."""
+
+    recipe: Recipe
+    given: Values = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The form that `--recipe` takes: `ddp-buckets:mb=4`."""
+        parts = [f"{name}={value}" for name, value in self.given.items()]
+        return ":".join([self.recipe.id, *parts])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """Variables for the launched command, and the recipes that its environment already rules out.
+
+    An environment recipe whose variable the user has set is refused here: the user's choice wins.
+    Refusals inside the ranks are in the run folder (perfkit.trace.recipe_log).
+    """
+
+    environment: Mapping[str, str]
+    refused: Mapping[str, Refusal]
+
+
+def activate(choices: Sequence[Choice], environ: Mapping[str, str]) -> Activation:
+    """Return what applies `choices` together; () only observes the script.
+
+    Raises UsageError for a suggestion, which nobody but its author can apply.
+    """
+    variables: dict[str, str] = {}
+    refused: dict[str, Refusal] = {}
+    asked = []
+    for choice in choices:
+        recipe, values = choice.recipe, choice.recipe.values(choice.given)
+        if recipe.application is Application.SUGGESTION:
+            raise UsageError(
+                f"--recipe {recipe.id}: this one is a change of the script that only you can make",
+                hint=f"perfkit recipes {recipe.id} shows it",
+            )
+        if recipe.environment is not None:
+            added = recipe.environment(values, environ)
+            if isinstance(added, Refusal):
+                refused[recipe.id] = added
+            else:
+                variables |= added
+        asked.append(
+            {"id": recipe.id, "label": choice.label, "module": recipe.in_rank, "values": values}
+        )
+    request = {"folder": str(IN_RANK), "recipes": asked, "environment": variables}
+    variables[VARIABLE] = json.dumps(request, separators=(",", ":"))
+    return Activation(environment=variables, refused=refused)
+
+
+def parse(text: str, known: Mapping[str, Recipe]) -> tuple[Choice, ...]:
+    """Return the choices of `NAME[:key=value]...[,NAME...]`. Raises UsageError."""
+    return tuple(_choice(part.strip(), known) for part in text.split(",") if part.strip())
+
+
+def _choice(text: str, known: Mapping[str, Recipe]) -> Choice:
+    name, *settings = text.split(":")
+    if name not in known:
+        raise UsageError(f"--recipe {name}: there is no such recipe", hint="perfkit recipes")
+    recipe = known[name]
+    parameters = {p.name: p for p in recipe.parameters}
+    given: dict[str, Value] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in parameters:
+            names = ", ".join(parameters) or "none"
+            raise UsageError(
+                f"--recipe {text}: {setting!r} sets no parameter of {name} (it has {names})",
+                hint=f"perfkit recipes {name}",
+            )
+        given[key] = _value(value, parameters[key], text)
+    return Choice(recipe=recipe, given=given)
+
+
+def _value(text: str, parameter: Parameter, whole: str) -> Value:
+    kind = type(parameter.default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError):
+        raise UsageError(
+            f"--recipe {whole}: {parameter.name}={text} is no {kind.__name__}",
+            hint=f"for example {parameter.name}={parameter.default}",
+        ) from None
