@@ -19,6 +19,9 @@ from perfkit.profiler.inrank.files import write_whole
 from perfkit.profiler.rank_folders import RankFolder
 
 OUR_THREADS = "perfkit-"
+MOVING_S = (
+    2.0  # a step that ended so recently: the job goes on, and ranks drift while they are asked
+)
 ANSWER_S = 3.0  # how long a rank may take to state its collectives
 
 
@@ -124,7 +127,10 @@ def behind(ranks: Sequence[RankDump]) -> list[str]:
 
 def text_of(ranks: Sequence[RankDump]) -> str:
     """The whole dump in words: who is behind first, then each rank."""
-    return "\n".join([*behind(ranks), "", *map(describe, ranks)])
+    late = behind(ranks)
+    if late and any(r.seconds_since is not None and r.seconds_since < MOVING_S for r in ranks):
+        late.append("but the job is moving: ranks were asked one after the other")
+    return "\n".join([*late, "", *map(describe, ranks)])
 
 
 def describe(one: RankDump) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from perfkit.errors import InputError
-from perfkit.profiler import dump, ordering, pyspy
+from perfkit.profiler import ordering, pyspy
 from perfkit.profiler.inrank.orders import Orders
 from tests.profiler.launching import (
     TIMEOUT_S,
@@ -63,30 +64,48 @@ def until(what: Callable[[], Any]) -> Any:
     raise TimeoutError
 
 
+def perfkit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of perfkit's in a process of its own."""
+    command = [sys.executable, "-m", "perfkit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+
+
 @pytest.mark.real
 def test_a_running_job_is_traced_dumped_and_sampled(tmp_path: Path, launch: Launch) -> None:
     run = tmp_path / "run"
     process = launch("--steps=250", "--pause=0.15", windows=[[8, 12]], py_spy=True)
     until(lambda: len(list((run / "stacks").glob("*.speedscope.json"))) == 2)
-    window = ordering.order_window(run, 3)
-    missing = ordering.await_window(ordering.running_ranks(run), window, lambda done: None)
-    assert missing == ()
+    captured = perfkit("capture", str(run), "--steps=3")
+    assert (captured.returncode, captured.stdout) == (0, "")
+    said = re.match(r"perfkit: 2 ranks will trace the steps (\d+) to (\d+), in", captured.stderr)
+    assert said is not None
+    first, last = int(said[1]), int(said[2])
+    assert last == first + 2
     for rank in ranks(run):
-        name = f"trace-{window.first:04d}-{window.last:04d}.json"
-        assert rank.traces == ["trace-0008-0012.json", name]
-        assert rank.records("window")[-1]["first"] == window.first
+        assert rank.traces == ["trace-0008-0012.json", f"trace-{first:04d}-{last:04d}.json"]
+        assert rank.records("window")[-1]["first"] == first
     stacks = sorted((run / "stacks").glob("*.raw"))
     assert all("train.py:" in path.read_text() for path in stacks)
     assert [path.name[:9] for path in stacks] == ["rank00000", "rank00001"]
-    found = dump.dump(run)
-    for one in found.ranks:
-        assert one.last_step is not None and one.last_step > window.last
-        assert one.collective is not None and one.collective["op"] == "all_reduce"
-        assert one.stacks is not None
-    text = (found.folder / "dump.txt").read_text()
+    dumped = perfkit("dump", str(run))
+    assert dumped.returncode == 0
+    (folder,) = (run / "stacks").glob("dump-*")
+    for path in folder.glob("rank*.json"):
+        one = json.loads(path.read_bytes())
+        assert one["last_step"] > last
+        assert one["collective"]["op"] == "all_reduce"
+        assert one["stacks"] is not None
+    text = (folder / "dump.txt").read_text()
+    assert dumped.stdout == text
     assert text.count("\nrank ") == 2
     assert text.count("    train (") == 2
+    assert "moving" in text.split("\n\n", 1)[0] or text.startswith("\n")
     assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=TIMEOUT_S)
+    late = perfkit("capture", str(run))
+    assert (late.returncode, late.stderr.count("\n")) == (3, 1)
+    assert "no rank is running" in late.stderr
 
 
 @pytest.mark.real
