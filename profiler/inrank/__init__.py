@@ -19,6 +19,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         faults,
         forks,
         inputs,
+        numerics,
         optimizers,
         passes,
         pauses,
@@ -35,6 +36,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     pauses.install(waiting)
     compiler.install(waiting)
     forks.install()
+    numerics.install(waiting)  # outermost: sees the loss as the program wrote it
 
 
 def step() -> None:

@@ -42,6 +42,7 @@ class Rank:
         self.ended = False
         self.step_limit = NEVER if request.stop_after is None else request.stop_after
         self.at_limit: Callable[[], None] | None = None  # ends the process (finish.stop_here)
+        self.at_end: list[Callable[[], None]] = []  # what else has something to save
         self.after_step: Callable[[Rank, int], None] | None = None  # of perfkit faults
         self._warnings: list[str] = []
 
@@ -112,6 +113,11 @@ class Rank:
             return
         self.ended = True
         self.window.finish(unfinished=how.startswith("signal"))
+        for save in self.at_end:
+            try:
+                save()
+            except Exception as error:  # the last record is still to be written
+                self.warn(f"not everything was saved: {error!r}")
         self.facts.refresh()
         end: dict[str, Any] = {"how": how, "status": status}
         self.stream.record("end", **end, t=time.perf_counter_ns(), u=time.time_ns())
