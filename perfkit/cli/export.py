@@ -54,7 +54,8 @@ def command(
         ),
     ] = None,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Leave out hosts, users, paths and addresses.")
+        bool,
+        typer.Option("--redact", help="Replace hosts, users, paths and arguments by aliases."),
     ] = False,
 ) -> None:
     """Write a run for other tools, with the clocks of all ranks aligned.
@@ -63,7 +64,7 @@ def command(
     """
     from perfkit.analyzers.alignment import align_ranks
     from perfkit.trace import run as run_folder
-    from perfkit.trace.redaction import Redaction
+    from perfkit.trace.redaction import Redaction, originals
 
     run = run_folder.open_run(paths)
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
@@ -71,10 +72,8 @@ def command(
     with console.progress("aligning clocks"):
         known = align_ranks(run, load)
     offsets = {rank: offset or 0 for rank, offset in known.items()}
-    hosts = [
-        str(record.facts.get(key) or "") for record in run.ranks for key in ("hostname", "node")
-    ]
-    redaction = Redaction([host for host in hosts if not host.isdigit()], hidden=redact)
+    facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
+    redaction = Redaction(originals(facts), hidden=redact)
     try:
         with console.progress("writing"):
             if format is Format.perfetto:
@@ -94,13 +93,6 @@ def command(
     print(console.shown(target))
     if format is Format.perfetto:
         console.suggest("open it at ui.perfetto.dev")
-
-
-def _hosts(run: "Run") -> list[str]:
-    """Return the names of the machines of a run; a node's number is none."""
-    facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
-    names = {str(one.get(key) or "") for one in facts for key in ("hostname", "node")}
-    return [name for name in names if not name.isdigit()]
 
 
 def _some(ranks: list[int]) -> str:

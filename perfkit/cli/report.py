@@ -1,11 +1,15 @@
 """`perfkit report`: the HTML page of an analysed run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perfkit.cli import console
+from perfkit.errors import InputError
+
+if TYPE_CHECKING:
+    from perfkit.analyzers.result import Analysis
 
 
 def command(
@@ -17,8 +21,20 @@ def command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The page to write.", show_default="report.html in RUN"),
+        typer.Option(
+            metavar="FILE",
+            help="The page to write.",
+            show_default="report.html in RUN; redacted.html with --redact",
+        ),
     ] = None,
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact",
+            help="Replace hosts, users, paths and arguments by aliases, the same everywhere; also "
+            "writes the analysis so, beside the page.",
+        ),
+    ] = False,
     light: Annotated[
         bool,
         typer.Option(
@@ -30,11 +46,32 @@ def command(
 
     A run that has no analysis.json yet is analysed first.
     """
+    from perfkit.analyzers import analysis as analysis_of
     from perfkit.cli import results
     from perfkit.report import html
 
     analysis = results.recall(run)
     page = out if out is not None else results.home(run) / results.REPORT_FILE
+    if redact:
+        page = out if out is not None else page.with_name("redacted.html")
+        analysis = _redacted(run, analysis)
+        results.write(page.with_suffix(".json"), analysis_of.encode(analysis))
     results.write(page, html.render(analysis, light=light).encode())
     print(console.shown(page))
     console.suggest(f"open {console.shown(page)} in a browser")
+
+
+def _redacted(path: Path, analysis: "Analysis") -> "Analysis":
+    """Return the analysis with aliases; what it must not show is known best from the run itself."""
+    from perfkit.report.redacted import redacted
+    from perfkit.trace.redaction import Redaction, originals
+    from perfkit.trace.run import open_run
+
+    try:
+        run = open_run([path if path.is_dir() else path.parent])
+    except InputError:  # an analysis without its run
+        known = originals([], hosts=analysis.run.hosts, command=analysis.run.command)
+    else:
+        facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
+        known = originals(facts, hosts=analysis.run.hosts, command=analysis.run.command)
+    return redacted(analysis, Redaction(known, hidden=True))

@@ -15,7 +15,7 @@ OPTIONS = {
         *("--py-spy", "--on-hang", "--memory", "--nsys", "--max-bytes"),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
-    "report": {"--light", "--out"},
+    "report": {"--light", "--out", "--redact"},
     "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
     "roofline": {

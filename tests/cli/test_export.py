@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,8 @@ def test_redaction(perfkit: Call, hostile: Path, tmp_path: Path, format: str) ->
     for secret in ("alice", "bob", "secret-project", "example.org", "10.1.2.3", "gpu-host-17"):
         assert secret in shown[False]
         assert secret not in shown[True]
-    assert "<path>/train.py" in shown[True]
-    assert "node0" in shown[True]
+    assert re.search(r"load path-[0-9a-f]{8}\.py", shown[True])
+    assert re.search(r"run on host-[0-9a-f]{8}", shown[True])
 
 
 def test_an_unwritable_place_is_one_line(perfkit: Call, hostile: Path, tmp_path: Path) -> None:
