@@ -18,6 +18,7 @@ from perfkit.errors import SetupError
 from perfkit.profiler import child, closing, host, pyspy, run_folder
 from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.hang import HangWatch
+from perfkit.profiler.inrank import recipe_request
 from perfkit.profiler.inrank.capture import Capture, Detail
 from perfkit.profiler.nsys import collect, report_place
 from perfkit.profiler.nsys import find as find_nsys
@@ -89,6 +90,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
     node = run_folder.node_name()
     run = run_folder.create(options.out, command, node)
     document = host.describe(command, node, run, options.windows_to_trace())
+    document["recipes"] = recipes_of(options.environment)
     document["options"] = {
         "trace": options.trace,
         "trace_ranks": options.trace_ranks,
@@ -169,6 +171,12 @@ def _close(
     }
     run_folder.write_node(run, node, document)
     return outcome
+
+
+def recipes_of(environment: Mapping[str, str]) -> list[str]:
+    """The recipes that an environment asks for, as `--recipe` names them."""
+    request = recipe_request.asked(environment) or {"recipes": []}
+    return [str(recipe["label"]) for recipe in request["recipes"]]
 
 
 def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) -> Capture:

@@ -23,6 +23,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         optimizers,
         passes,
         pauses,
+        recipes,
         rivals,
     )
 
@@ -36,6 +37,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     pauses.install(waiting)
     compiler.install(waiting)
     forks.install()
+    recipes.install()
     numerics.install(waiting)  # outermost: sees the loss as the program wrote it
 
 

@@ -1,0 +1,103 @@
+"""A recipe at work in this rank: its parameters, its records, and how it patches torch."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+from typing import Any, Callable
+
+import torch
+
+Call = Callable[..., Any]
+
+OURS = os.path.dirname(os.path.abspath(__file__))
+FOREIGN = (
+    os.path.dirname(os.path.abspath(torch.__file__)),
+    OURS,
+    os.path.join(os.path.dirname(os.path.dirname(OURS)), "profiler", "inrank"),
+    sysconfig.get_paths()["stdlib"],
+)
+
+
+class Applying:
+    """One recipe in this process. `refused` once it has given up; it then changes nothing more."""
+
+    def __init__(self, name: str, values: dict[str, Any], record: Call) -> None:
+        self.name = name
+        self.values = values
+        self.refused = ""
+        self._record = record
+        self._said: set[str] = set()
+
+    def applied(self, setting: str, old: Any, new: Any, place: Any = None) -> None:
+        """Record that a setting has changed; the same change at the same place counts once."""
+        key = f"{setting} {old} {new} {place}"
+        if key not in self._said:
+            self._said.add(key)
+            where = {} if place is None else {"place": list(place)}
+            fields = {"recipe": self.name, "setting": setting, "old": old, "new": new}
+            self._record("applied", **fields, **where)
+
+    def refuse(self, reason: str) -> None:
+        """Leave the rank as it is from now on, and say why."""
+        if not self.refused:
+            self.refused = reason
+            self._record("refused", recipe=self.name, reason=reason)
+
+
+def place() -> tuple[str, int] | None:
+    """File and line of the innermost frame that is the script's: not torch's, not ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = os.path.abspath(frame.f_code.co_filename)
+        if not name.startswith(FOREIGN) and os.path.exists(name) and "site-packages" not in name:
+            return name, frame.f_lineno
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def patch(owner: Any, name: str, wrap: Callable[[Call], Call]) -> bool:
+    """Replace `owner.name` by `wrap(owner.name)`; False where there is no such attribute."""
+    original = vars(owner).get(name)
+    if original is None:
+        return False
+    static = isinstance(original, staticmethod)
+    function = original.__func__ if static else original
+    wrapper = functools.wraps(function)(wrap(function))
+    setattr(owner, name, staticmethod(wrapper) if static else wrapper)
+    return True
+
+
+def sharded(parameters: Any) -> bool:
+    """Whether any of these is a DTensor or one of FSDP's flat parameters."""
+    names = {"DTensor", "FlatParameter"}
+    return any(names & {c.__name__ for c in type(p).__mro__} for p in parameters)
+
+
+def agree(ok: bool, group: Any = None) -> bool:
+    """Whether all ranks of the group say yes: one small all-reduce, at the same step on each."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
+        return ok
+    return min_of(int(ok), group) == 1
+
+
+def min_of(value: int, group: Any = None) -> int:
+    """The least of all ranks' values."""
+    import torch.distributed as dist
+
+    reduce = getattr(dist.all_reduce, "__perfkit_original__", dist.all_reduce)
+    cell = torch.tensor([value], dtype=torch.int64, device=device_of(group))
+    reduce(cell, op=dist.ReduceOp.MIN, group=group)
+    return int(cell.item())
+
+
+def device_of(group: Any = None) -> torch.device:
+    """The device that this group communicates on."""
+    import torch.distributed as dist
+
+    on_device = dist.get_backend(group) == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if on_device else torch.device("cpu")
