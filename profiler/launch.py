@@ -20,6 +20,7 @@ from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.hang import HangWatch
 from perfkit.profiler.inrank import recipe_request
 from perfkit.profiler.inrank.capture import Capture, Detail
+from perfkit.profiler.live import LiveVerdict
 from perfkit.profiler.nsys import collect, report_place
 from perfkit.profiler.nsys import find as find_nsys
 from perfkit.profiler.stack_sampling import StackSampling
@@ -47,6 +48,7 @@ class ProfileOptions:
     output: Path | None = None  # a file for its stdout and stderr; None: our own
     on_hang: float | None = None  # seconds without a step after which stacks are dumped
     py_spy: bool = False  # sample Python stacks around the first window
+    live: bool = False  # a verdict once the first window has closed, while the command runs
     tell: Callable[[str], None] = field(default=lambda text: None)  # what cannot wait for the end
 
     def windows_to_trace(self) -> tuple[tuple[int, int], ...]:
@@ -126,6 +128,8 @@ def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Compan
     found: list[Companion] = [Telemetry(run, node)]
     if options.on_hang is not None:
         found.append(HangWatch(run, node, options.on_hang, options.tell))
+    if options.live:
+        found.append(LiveVerdict(run, node, options.tell))
     if options.py_spy:
         program = pyspy.program()
         assert program is not None  # profile has looked for it

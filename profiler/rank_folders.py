@@ -20,6 +20,8 @@ class RankFolder:
     attempt: int
     parent_node: str
     hostname: str
+    world_size: int = 1
+    traced: bool = True  # whether it writes traces
 
     def alive(self) -> bool:
         """Whether the process runs; only sensible on the machine it runs on."""
@@ -75,6 +77,8 @@ def _read(path: Path) -> RankFolder | None:
             int(facts["attempt"]),
             str(facts["parent_node"]),
             str(facts["hostname"]),
+            int(facts["world_size"]),
+            bool(facts.get("traced", True)),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -24,6 +24,7 @@ class Analyze(StrEnum):
     """When the verdict is made."""
 
     AFTER = "after"
+    LIVE = "live"
     NEVER = "never"
 
 
@@ -108,7 +109,11 @@ def command(
         ),
     ] = None,
     analyze: Annotated[
-        Analyze, typer.Option(help="When to make the verdict and the report.")
+        Analyze,
+        typer.Option(
+            help="When to make the verdict and the report. live: once the first window has closed "
+            "on all ranks, at low priority while the training goes on, and again after it."
+        ),
     ] = Analyze.AFTER,
 ) -> None:
     """Run a training, capture every rank, and say what bounds a step.
@@ -125,7 +130,8 @@ def command(
 
     _check_together(
         without_trace=no_trace,
-        for_traces=bool(window or trace_ranks or with_stack or memory or nsys or max_bytes),
+        for_traces=bool(window or trace_ranks or with_stack or memory or nsys or max_bytes)
+        or analyze is Analyze.LIVE,
         nsys_alone=not (nsys and (max_bytes or memory or with_stack or len(window or ()) > 1)),
     )
     options = launch.ProfileOptions(
@@ -137,6 +143,7 @@ def command(
         max_bytes=None if max_bytes is None else parse_size(max_bytes),
         py_spy=py_spy,
         on_hang=on_hang,
+        live=analyze is Analyze.LIVE,
         tell=console.say,
         trace_ranks=None if trace_ranks is None else parse_ranks(trace_ranks),
         windows=tuple(parse_window(text) for text in window or ()) or (launch.DEFAULT_WINDOW,),
@@ -144,7 +151,7 @@ def command(
     outcome = launch.profile(cmd, options)
     for warning in outcome.warnings:
         console.say(f"warning: {warning}")
-    if analyze is Analyze.AFTER:
+    if analyze is not Analyze.NEVER:
         conclude(outcome.run)
     else:
         console.suggest(f"perfkit analyze {console.shown(outcome.run)}")
@@ -158,7 +165,7 @@ def _check_together(*, without_trace: bool, for_traces: bool, nsys_alone: bool) 
     if without_trace and for_traces:
         raise UsageError(
             "--no-trace leaves nothing for --window, --trace-ranks, --max-bytes, --with-stack,"
-            " --memory and --nsys"
+            " --memory, --nsys and --analyze live"
         )
     if not nsys_alone:
         raise UsageError(
