@@ -19,6 +19,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         faults,
         forks,
         inputs,
+        no_sync,
         numerics,
         optimizers,
         passes,
@@ -31,6 +32,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     inputs.install()
     passes.install()
     faults.install()
+    no_sync.install()
     distributed.install()
     rivals.install()
     checkpoints.install(waiting)
