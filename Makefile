@@ -74,6 +74,10 @@ bench: $(INSTALLED) ## measure --help and, with ../shared, reading 260 MB and 1,
 bench-overhead: $(INSTALLED) ## measure what capture costs a training, against plain torch.profiler (4 min)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_overhead.py
 
+.PHONY: bench-statistics
+bench-statistics: $(INSTALLED) ## how often optimize calls equal code faster, simulated and on real runs (4 min)
+	$(BIN)/python benchmarks/bench_statistics.py
+
 .PHONY: corpus-synthetic
 corpus-synthetic: $(INSTALLED) ## judge made-up runs of known truth; can be taken up again (10 min)
 	$(BIN)/python -m tests.corpus.run synthetic build/corpus/synthetic.jsonl

@@ -55,7 +55,7 @@ _OF_RECIPE = {
     "fused-optimizer": REORDERED,
     "channels-last": REORDERED,
     "compile": REORDERED,
-    "matmul-precision": REDUCED,
+    "tf32": REDUCED,
     "amp-fp16": SCALED_FP16,
     "bf16-gradients": COMPRESSED,
     "fp16-gradients": COMPRESSED,

@@ -1,0 +1,130 @@
+"""Which recipes are worth trying on a run, in which order, and why the others are not."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from perfkit.analyzers.calibration import Pair, expected
+from perfkit.analyzers.refusal import Refusal
+from perfkit.recipes.activation import Choice
+from perfkit.recipes.ledger import Attempt, Forecast
+from perfkit.recipes.recipe import Numerics, Prediction, Recipe, Situation
+from perfkit.recipes.statistics import RESOLVE
+
+GLOBAL_RNG = "loader_draws_global_rng"  # what the ranks saw (docs/run-folder.md)
+WORKERS = "loader"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A recipe that could be tried: with which parameters, what it may do, what it should gain."""
+
+    choice: Choice
+    numerics: Numerics
+    forecast: Forecast
+
+    @property
+    def gain(self) -> float:
+        """The share of the step that it should save; by its ceiling where no formula holds."""
+        speed_up = self.forecast.expected or self.forecast.ceiling or 1.0
+        return 1 - 1 / speed_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sorted:
+    """Candidates, best first, and the recipes that are left out, with the reason."""
+
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[Attempt, ...]
+
+
+def candidates(
+    recipes: Sequence[Recipe],
+    situation: Situation,
+    allowed: Numerics,
+    *,
+    done: Collection[str],
+    past: Sequence[Pair],
+) -> Sorted:
+    """Rank the recipes by predicted gain; every trial takes about the same time.
+
+    `done`: ids not to be looked at again. A recipe whose gain would be below what is worth keeping
+    is left out.
+    """
+    found: list[Candidate] = []
+    left_out: list[Attempt] = []
+    for recipe in recipes:
+        if recipe.id in done or not recipe.can_apply:
+            continue
+        prediction = recipe.applicable(situation)
+        if isinstance(prediction, Refusal):
+            left_out.append(_left(recipe, recipe.numerics, None, str(prediction), "refused"))
+            continue
+        kind = numerics_of(recipe, situation)
+        forecast = forecast_of(recipe, prediction, past)
+        reason = _not_worth(recipe, kind, allowed, forecast)
+        if reason:
+            left_out.append(_left(recipe, kind, forecast, reason, "not_tried"))
+            continue
+        choice = Choice(recipe=recipe, given=prediction.values)
+        found.append(Candidate(choice=choice, numerics=kind, forecast=forecast))
+    found.sort(key=lambda c: (-c.gain, c.choice.label))
+    return Sorted(candidates=tuple(found), left_out=tuple(left_out))
+
+
+def numerics_of(recipe: Recipe, situation: Situation) -> Numerics:
+    """Return what the recipe may do to the numbers of this script.
+
+    Loader workers are exact only where no sample drew from a global generator, which workers seed
+    in their own way.
+    """
+    if recipe.id == WORKERS and situation.seen.get(GLOBAL_RNG) is not False:
+        return Numerics.NUMERICS if recipe.numerics is Numerics.EXACT else recipe.numerics
+    return recipe.numerics
+
+
+def forecast_of(recipe: Recipe, prediction: Prediction, past: Sequence[Pair]) -> Forecast:
+    """Join a prediction with how far earlier ones of its recipe were off."""
+    known = expected((recipe.id,), past)
+    low, high = prediction.low, prediction.high
+    if prediction.expected is not None and not known.unknown:
+        low = min(low or prediction.expected, prediction.expected / (1 + known.error))
+        high = max(high or prediction.expected, prediction.expected * (1 + known.error))
+    return Forecast(
+        ceiling=prediction.ceiling,
+        expected=prediction.expected,
+        low=low,
+        high=high,
+        basis=prediction.basis,
+        why=prediction.why,
+        past=known.pairs,
+        past_error=None if known.unknown else known.error,
+    )
+
+
+def _not_worth(recipe: Recipe, kind: Numerics, allowed: Numerics, forecast: Forecast) -> str:
+    if not recipe.keeps:
+        return recipe.caveat or "it is for experiments and never kept"
+    if not kind.within(allowed):
+        more = " (samples draw from a global generator)" if kind is not recipe.numerics else ""
+        return f"it may change the numbers{more}: --allow {kind.value}"
+    most = forecast.expected or forecast.ceiling
+    if most is None:
+        return "nothing says what it could gain"
+    if most < RESOLVE:
+        return f"at most {most:.2f} times as fast is predicted"
+    return ""
+
+
+def _left(
+    recipe: Recipe, kind: Numerics, forecast: Forecast | None, reason: str, decision: str
+) -> Attempt:
+    nothing = Forecast(ceiling=None, expected=None, low=None, high=None, basis="none", why="")
+    return Attempt(
+        recipe=recipe.id,
+        label=recipe.id,
+        title=recipe.title,
+        numerics=kind.value,
+        forecast=forecast or nothing,
+        decision=decision,
+        reason=reason,
+    )

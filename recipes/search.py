@@ -1,0 +1,317 @@
+"""Find the recipes that make a training faster: try, measure, keep or revert, look again.
+
+Baseline and diagnosis; candidates by predicted gain; each is compared with the stack so far and
+kept only if it is faster for certain and the numbers hold. After each kept recipe the run is
+diagnosed again, because its bottleneck has moved. At the end the whole stack is confirmed on fresh
+runs against the original, and each part taken out once. Everything that runs is handed in; the
+search decides, and the same answers lead to the same trials, so that it can be taken up again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from perfkit.analyzers.calibration import Pair
+from perfkit.analyzers.refusal import Refusal
+from perfkit.recipes import comparing, guard, ledger
+from perfkit.recipes.activation import Choice
+from perfkit.recipes.candidates import Candidate, candidates
+from perfkit.recipes.measured import STEPS, Measured, Wanted
+from perfkit.recipes.recipe import Numerics, Recipe, Situation
+from perfkit.recipes.statistics import PILOT_PAIRS, Noise, Outcome, noise_of
+
+MORE_MEMORY = 1.1
+"""A recipe may need so many times the memory."""
+REASONS = {
+    Outcome.SLOWER: "slower",
+    Outcome.NO_GAIN: "no gain that would be worth it",
+    Outcome.INCONCLUSIVE: "inconclusive",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What bounds the step with a stack, from a traced trial."""
+
+    situation: Situation
+    diagnosed: ledger.Diagnosed
+    seconds: float
+
+
+class Laboratory(comparing.Laboratory, Protocol):
+    """Runs trials, and diagnoses stacks."""
+
+    def diagnose(self, name: str, stack: Sequence[Choice]) -> Diagnosis | Refusal:
+        """Run a traced trial with these recipes and say what bounds its step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for. `only`: recipes to look at; () is all."""
+
+    allow: Numerics = Numerics.EXACT
+    budget_s: float = 600.0
+    only: tuple[str, ...] = ()
+    past: tuple[Pair, ...] = ()
+
+
+@dataclass(slots=True)
+class Search:
+    """One search. `changed` is called with the ledger after every decision."""
+
+    laboratory: Laboratory
+    recipes: Sequence[Recipe]
+    settings: Settings
+    book: ledger.Optimization
+    changed: Callable[[ledger.Optimization], None] = lambda book: None
+    spent_s: float = 0.0
+    trials: int = 0
+    stack: list[Choice] = field(default_factory=list)
+    floor: guard.Distance | None = None
+    noise: Noise | None = None
+
+    def run(self) -> ledger.Optimization | Refusal:
+        """Search to the end. A Refusal: the baseline itself cannot be measured."""
+        diagnosis = self._diagnose("diagnosis-0")
+        if isinstance(diagnosis, Refusal):
+            return diagnosis
+        trouble = self._pilot()
+        if trouble is not None:
+            return trouble
+        stopped = self._climb(diagnosis)
+        self._note(stopped=stopped)
+        self._confirm()
+        self._ablate()
+        self._note(complete=True)
+        return self.book
+
+    # The steps of `run`
+
+    def _diagnose(self, name: str) -> Diagnosis | Refusal:
+        found = self.laboratory.diagnose(name, tuple(self.stack))
+        if isinstance(found, Refusal):
+            return found
+        self._spend(found.seconds)
+        self._note(diagnosed=(*self.book.diagnosed, found.diagnosed))
+        return found
+
+    def _pilot(self) -> Refusal | None:
+        """Measure what equal runs differ by: in time and in numbers."""
+        runs: list[Measured] = []
+        for number in range(2 * PILOT_PAIRS):
+            one = self._run(Wanted(name=f"baseline-{number + 1}"))
+            if not one.ok or one.step_ms is None:
+                few = f"it made {one.steps_made} steps, and {STEPS} are needed to time it"
+                return Refusal(reason=f"the training as it is cannot be measured: "
+                               f"{one.reason or few}")  # fmt: skip
+            runs.append(one)
+        times = [run.step_ms for run in runs if run.step_ms is not None]
+        self.noise = noise_of(times[::2], times[1::2])
+        self.floor = guard.floor_of([run.numbers for run in runs])
+        self._note(
+            baseline_ms=sorted(times)[len(times) // 2],
+            noise_log_sd=self.noise.log_sd,
+            resolves=self.noise.resolves,
+            pairs=self.noise.pairs,
+        )
+        return None
+
+    def _climb(self, diagnosis: Diagnosis) -> str:
+        """Try one candidate after the other; return why there is none left."""
+        done: set[str] = set()
+        while True:
+            offered = self._candidates(diagnosis.situation, done)
+            reserve = self._cost_of_pairs() if self.stack else 0.0
+            if not offered:
+                return "nothing else is predicted to be worth trying"
+            if self.spent_s + self._cost_of_pairs() + reserve > self.settings.budget_s:
+                self._not_tried(offered, "the budget is spent")
+                return "the budget is spent"
+            candidate = offered[0]
+            done.add(candidate.choice.recipe.id)
+            if not self._try(candidate):
+                continue
+            self.stack.append(candidate.choice)
+            self._note(stack=tuple(choice.label for choice in self.stack))
+            again = self._diagnose(f"diagnosis-{len(self.stack)}")
+            if isinstance(again, Refusal):
+                return f"the run with {self.book.stack[-1]} cannot be diagnosed: {again}"
+            diagnosis = again
+
+    def _candidates(self, situation: Situation, done: set[str]) -> tuple[Candidate, ...]:
+        found = candidates(
+            [r for r in self.recipes if not self.settings.only or r.id in self.settings.only],
+            situation,
+            self.settings.allow,
+            done=done,
+            past=self.settings.past,
+        )
+        known = {attempt.recipe for attempt in self.book.attempts if attempt.recipe in done}
+        tried = [a for a in self.book.attempts if a.recipe in known]
+        self._note(attempts=(*tried, *found.left_out))
+        return found.candidates
+
+    def _try(self, candidate: Candidate) -> bool:
+        """Compare a candidate with the stack so far; True if it is kept."""
+        assert self.noise is not None and self.floor is not None
+        recipe, floor = candidate.choice.recipe, self.floor
+        allowed = guard.tolerance_of(recipe.id, candidate.numerics)
+        seen: list[guard.Guarded] = []
+
+        def check(base: Measured, variant: Measured) -> str:
+            if recipe.id in variant.refused:
+                return f"refused: {variant.refused[recipe.id]}"
+            ratio = memory_ratio(base, variant)
+            if ratio is not None and ratio > MORE_MEMORY:
+                return f"it needs {ratio:.2f} times the memory"
+            if not seen:
+                seen.append(guard.guard(base.numbers, variant.numbers, floor, allowed))
+            return "" if seen[0].ok else seen[0].reason
+
+        base = tuple(self.stack)
+        with_it = (*base, candidate.choice)
+        name = f"try-{len(self.stack)}-{recipe.id}"
+        done = comparing.compare(
+            _Counted(self), name, (base, with_it), self.noise.pairs, check=check
+        )
+        self._write(candidate, done, seen[0] if seen else None)
+        return self.book.attempts[-1].decision == "kept"
+
+    def _write(
+        self, candidate: Candidate, done: comparing.Comparison, guarded: guard.Guarded | None
+    ) -> None:
+        """Decide, and write the decision down with its reason."""
+        decision, reason = decide(done)
+        choice = candidate.choice
+        before = [a for a in self.book.attempts if a.recipe != choice.recipe.id]
+        attempt = ledger.Attempt(
+            recipe=choice.recipe.id,
+            label=choice.label,
+            title=choice.recipe.title,
+            numerics=candidate.numerics.value,
+            forecast=candidate.forecast,
+            decision=decision,
+            reason=reason,
+            stack=tuple(c.label for c in self.stack),
+            measured=done.pairs(),
+            numbers=None if guarded is None else _numbers(guarded),
+            memory_ratio=memory_ratio(done.base[0], done.variant[0]) if done.base else None,
+        )
+        self._note(attempts=(*before, attempt))
+
+    def _confirm(self) -> None:
+        """Compare the original with the final stack on runs that decided nothing."""
+        if not self.stack:
+            return
+        assert self.noise is not None
+        done = comparing.compare(
+            _Counted(self), "confirm", ((), tuple(self.stack)), self.noise.pairs
+        )
+        faster = done.found is not None and done.found.outcome is Outcome.FASTER
+        self._note(confirmation=done.pairs(), confirmed=faster)
+
+    def _ablate(self) -> None:
+        """Take each part of the stack out once; () where the stack is one recipe."""
+        assert self.noise is not None
+        if len(self.stack) < 2:
+            return
+        for choice in self.stack:
+            if self.spent_s + self._cost_of_pairs() > self.settings.budget_s:
+                left = ledger.Ablation(label=choice.label, measured=None,
+                                       reason="the budget is spent")  # fmt: skip
+                self._note(ablations=(*self.book.ablations, left))
+                continue
+            rest = comparing.unlike(self.stack, choice.label)
+            name = f"ablate-{choice.recipe.id}"
+            arms = (rest, tuple(self.stack))
+            done = comparing.compare(_Counted(self), name, arms, self.noise.pairs)
+            one = ledger.Ablation(
+                label=choice.label, measured=done.pairs(), reason=done.out or done.broken
+            )
+            self._note(ablations=(*self.book.ablations, one))
+
+    # Bookkeeping
+
+    def _run(self, wanted: Wanted) -> Measured:
+        measured = self.laboratory.run(wanted)
+        self._spend(measured.seconds)
+        self.trials += 1
+        return measured
+
+    def _spend(self, seconds: float) -> None:
+        self.spent_s += seconds
+
+    def _cost_of_pairs(self) -> float:
+        """Estimate the seconds that one comparison takes."""
+        assert self.noise is not None
+        each = self.spent_s / (self.trials + len(self.book.diagnosed))
+        return 2 * self.noise.pairs * each
+
+    def _not_tried(self, left: Sequence[Candidate], reason: str) -> None:
+        rest = tuple(
+            ledger.Attempt(
+                recipe=c.choice.recipe.id,
+                label=c.choice.label,
+                title=c.choice.recipe.title,
+                numerics=c.numerics.value,
+                forecast=c.forecast,
+                decision="not_tried",
+                reason=reason,
+            )
+            for c in left
+        )
+        self._note(attempts=(*self.book.attempts, *rest))
+
+    def _note(self, **fields: object) -> None:
+        self.book = msgspec.structs.replace(self.book, spent_s=round(self.spent_s, 1), **fields)
+        self.changed(self.book)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """The laboratory, with its time charged to the search."""
+
+    search: Search
+
+    def run(self, wanted: Wanted) -> Measured:
+        return self.search._run(wanted)
+
+
+def decide(done: comparing.Comparison) -> tuple[str, str]:
+    """Return the decision on a comparison and its reason."""
+    if done.out:
+        refused = done.out.startswith("refused: ")
+        return (
+            ("refused", done.out.removeprefix("refused: ")) if refused else ("reverted", done.out)
+        )
+    if done.found is None:
+        return "reverted", f"the runs without it failed: {done.broken}"
+    found = done.found
+    if found.outcome is Outcome.FASTER:
+        return "kept", ""
+    if found.outcome is Outcome.TOO_NOISY:
+        return "reverted", (
+            f"inconclusive: the machine is too noisy to see less than {found.resolves - 1:.0%}"
+        )
+    return "reverted", REASONS[found.outcome]
+
+
+def memory_ratio(base: Measured, variant: Measured) -> float | None:
+    """Return the peak memory with a recipe over that without; None where it is not known."""
+    if not base.peak_bytes or variant.peak_bytes is None:
+        return None
+    return variant.peak_bytes / base.peak_bytes
+
+
+def _numbers(guarded: guard.Guarded) -> ledger.Numbers:
+    moved = guarded.distance
+    return ledger.Numbers(
+        ok=guarded.ok,
+        reason=guarded.reason,
+        first_loss=None if moved is None else moved.first_loss,
+        gradient=None if moved is None else moved.gradient,
+        trajectory=None if moved is None else moved.trajectory,
+        parameters=None if moved is None else moved.parameters,
+    )
