@@ -126,7 +126,7 @@ def no_stragglers() -> Change:
 def no_input_stall() -> Change:
     """A loader that is always ready."""
     note = "batches are ready when asked for"
-    return _removed("no input stall", TimeClass.INPUT_WAIT, note, "dataloader")
+    return _removed("no input stall", TimeClass.INPUT_WAIT, note, "loader")
 
 
 def async_checkpoint() -> Change:

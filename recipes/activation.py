@@ -58,8 +58,8 @@ def activate(choices: Sequence[Choice], environ: Mapping[str, str]) -> Activatio
             added = recipe.environment(values, environ)
             if isinstance(added, Refusal):
                 refused[recipe.id] = added
-            else:
-                variables |= added
+                continue
+            variables |= added
         asked.append(
             {"id": recipe.id, "label": choice.label, "module": recipe.in_rank, "values": values}
         )
