@@ -22,7 +22,7 @@ from perfkit.analyzers.shelf import Kept
 from perfkit.analyzers.windows import Windows
 from perfkit.trace.intervals import Partition, label, measure_before
 from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import I64
+from perfkit.trace.model import I64, NONE
 
 F64 = NDArray[np.float64]
 
@@ -56,6 +56,8 @@ class Charges:
     per_step: (steps, classes), what each step's wait is charged to. unknown: (steps,), wait with no
     visible cause. by_rank: (late rank, class) -> ns. lateness: (steps, ranks), the wait that each
     rank caused; columns follow `ranks`. per_step plus unknown is the COMM_WAIT of all ranks.
+    latest: (steps,), the rank that others waited longest for, hidden or not; NONE: nobody.
+    causes: (row of the step, late rank) -> (classes,), in what proportion that was because of what.
     """
 
     ranks: tuple[int, ...]
@@ -63,6 +65,8 @@ class Charges:
     unknown: F64
     by_rank: dict[tuple[int, TimeClass], float]
     lateness: F64
+    latest: I64
+    causes: dict[tuple[int, int], F64]
 
 
 MOST_BUSY_SHARE = 0.1
@@ -87,49 +91,91 @@ def charge_waits(
     """
     ranks = tuple(sorted(views))
     steps = len(next(iter(views.values())).windows.step) if views else 0
-    exposed = _exposed_waits(views)
+    exposed, whole = _waits(views, exposed=True), _waits(views, exposed=False)
+    latest, longest = _latest(whole, times, steps)
+    wanted = {number for number, _ in exposed} | {number for number in longest if number != NONE}
+    profiles = _segment_profiles(views, instances, sorted(wanted))
     per_step, lateness = np.zeros((steps, N_CLASSES)), np.zeros((steps, len(ranks)))
     unknown = np.zeros(steps)
     by_rank: dict[tuple[int, TimeClass], float] = defaultdict(float)
-    profiles = _segment_profiles(views, instances, sorted({number for number, _ in exposed}))
+    causes: dict[tuple[int, int], F64] = {}
     for (number, step), wait in exposed.items():
         late = int(times.last_rank[number])
         lateness[step, ranks.index(late)] += wait
-        excess = _excess(profiles[number], late)
-        whole = float(excess.sum())
-        if whole <= 0:
+        shares = _cause_shares(profiles[number], late)
+        if shares is None:
             unknown[step] += wait
             continue
-        per_step[step] += wait * excess / whole
-        for time_class in np.flatnonzero(excess).tolist():
-            by_rank[late, TimeClass(time_class)] += wait * float(excess[time_class]) / whole
+        per_step[step] += wait * shares
+        causes[step, late] = causes.get((step, late), 0.0) + wait * shares
+        for time_class in np.flatnonzero(shares).tolist():
+            by_rank[late, TimeClass(time_class)] += wait * float(shares[time_class])
+    for step, (late, number) in enumerate(zip(latest.tolist(), longest, strict=True)):
+        found = None if number == NONE else _cause_shares(profiles[number], late)
+        if found is not None:
+            causes.setdefault((step, late), found)
     return Charges(
-        ranks=ranks, per_step=per_step, unknown=unknown, by_rank=dict(by_rank), lateness=lateness
+        ranks=ranks,
+        per_step=per_step,
+        unknown=unknown,
+        by_rank=dict(by_rank),
+        lateness=lateness,
+        latest=latest,
+        causes=causes,
     )
 
 
-def _exposed_waits(views: Mapping[int, RankView]) -> dict[tuple[int, int], int]:
-    """Return the COMM_WAIT of all ranks by (collective, row of its step), in nanoseconds."""
+def _latest(
+    waits: Mapping[tuple[int, int], int], times: InstanceTimes, steps: int
+) -> tuple[I64, list[int]]:
+    """Return for each step the rank waited for longest, and the longest collective it was last in.
+
+    NONE in both where nobody waited.
+    """
+    by_rank: dict[tuple[int, int], int] = defaultdict(int)
+    longest: dict[tuple[int, int], tuple[int, int]] = {}
+    for (number, step), wait in waits.items():
+        late = int(times.last_rank[number])
+        by_rank[step, late] += wait
+        longest[step, late] = max(longest.get((step, late), (0, NONE)), (wait, number))
+    latest = np.full(steps, NONE, dtype=np.int64)
+    most = np.zeros(steps, dtype=np.int64)
+    for (step, late), wait in by_rank.items():
+        if wait > most[step]:
+            latest[step], most[step] = late, wait
+    return latest, [
+        longest.get((step, late), (0, NONE))[1] for step, late in enumerate(latest.tolist())
+    ]
+
+
+def _waits(views: Mapping[int, RankView], *, exposed: bool) -> dict[tuple[int, int], int]:
+    """Return the waits of all ranks by (collective, row of its step), in nanoseconds.
+
+    exposed: only COMM_WAIT, without what is hidden under something else.
+    """
     total: dict[tuple[int, int], int] = defaultdict(int)
     for _, view in sorted(views.items()):
-        for number, step, wait in zip(*_exposed_wait(view), strict=True):
+        for number, step, wait in zip(*_wait_pieces(view, exposed=exposed), strict=True):
             total[number, step] += wait
     return dict(sorted(total.items()))
 
 
-def _exposed_wait(view: RankView) -> tuple[list[int], list[int], list[int]]:
-    """Return collective, row of the step and length of each exposed piece of one rank's waits.
+def _wait_pieces(view: RankView, *, exposed: bool) -> tuple[list[int], list[int], list[int]]:
+    """Return collective, row of the step and length of each piece of one rank's waits.
 
     Where waits overlap, each nanosecond belongs to the collective that began first.
     """
     rows, waits = disjoint_waits(view.calls, view.split)
     lasting = waits[:, 1] > waits[:, 0]
     rows, waits = rows[lasting], waits[lasting]
-    exposed, windows = view.parts.of(TimeClass.COMM_WAIT), view.windows.intervals
-    edges = np.unique(np.concatenate((waits.ravel(), exposed.ravel(), windows.ravel())))
-    start, length = edges[:-1], np.diff(edges)
+    windows, shown = view.windows.intervals, view.parts.of(TimeClass.COMM_WAIT)
+    edges = [waits.ravel(), windows.ravel(), *([shown.ravel()] if exposed else [])]
+    cuts = np.unique(np.concatenate(edges))
+    start, length = cuts[:-1], np.diff(cuts)
     wait, step = label(waits, start), label(windows, start)
-    keep = (wait >= 0) & (step >= 0) & (label(exposed, start) >= 0)
+    keep = (wait >= 0) & (step >= 0)
+    if exposed:
+        keep &= label(shown, start) >= 0
     numbers = view.split.instance[rows[wait[keep]]]
     return numbers.tolist(), step[keep].tolist(), length[keep].tolist()
 
@@ -201,7 +247,12 @@ def _busy_share(view: RankView) -> F64:
     return np.asarray(inside / np.maximum(calls.duration_ns, 1))
 
 
-def _excess(profile: Mapping[int, I64], late: int) -> F64:
-    """Return by how much the late rank exceeds the median rank in each class, never negative."""
+def _cause_shares(profile: Mapping[int, I64], late: int) -> F64 | None:
+    """Return the classes in which the late rank exceeds the median rank, as shares of the excess.
+
+    None where it exceeds in none.
+    """
     median = np.median(np.stack(list(profile.values())), axis=0)
-    return np.asarray(np.maximum(0.0, profile[late] - median))
+    excess = np.maximum(0.0, profile[late] - median)
+    whole = float(excess.sum())
+    return np.asarray(excess / whole) if whole > 0 else None

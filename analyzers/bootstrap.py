@@ -31,9 +31,11 @@ def block_length(steps: int) -> int:
     return max(1, ceil(round(math.cbrt(steps), 9)))
 
 
-def block_indices(generator: np.random.Generator, steps: int, draws: int) -> NDArray[np.int64]:
+def block_indices(
+    generator: np.random.Generator, steps: int, draws: int, length: int | None = None
+) -> NDArray[np.int64]:
     """Return (draws, steps) step numbers: moving blocks, laid end to end and cut to length."""
-    length = block_length(steps)
+    length = length or block_length(steps)
     blocks = ceil(steps / length)
     starts = generator.integers(0, steps - length + 1, size=(draws, blocks))
     laid = starts[:, :, None] + np.arange(length)

@@ -34,6 +34,7 @@ class Evidence:
     budget: Budget
     shares: Mapping[TimeClass, float]
     blame: tuple[Blame, ...]
+    lost_overlap_ms: Mapping[tuple[int, str], float]  # mean over ranks, by late rank and class
     stragglers: tuple[Straggler, ...]
     late_rank: int | None  # the rank that is last too often for chance
     unsure_late: tuple[int, ...]  # ranks that seem late by less than ends of collectives agree

@@ -104,9 +104,10 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry(
         STRAGGLER_PREFIX + "CLASS",
-        "a rank is last too often for chance (5 %), exceeds the median rank and makes others wait "
-        "by 5 % of the step, and by more than ends of collectives agree; one for each class",
-        "5 % / 20 % that the others wait",
+        "a rank is last too often for chance (2 %), exceeds the median rank by 3 % of the step and "
+        "by more than steps differ or ends of collectives agree, and costs the others 5 % in waits "
+        "and lost overlap; one for each class",
+        "5 % / 20 % that the others lose",
         "the rank has more to do on purpose, such as logging or evaluation",
     ),
     Entry(

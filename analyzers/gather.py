@@ -19,7 +19,7 @@ from perfkit.analyzers.survey import RankSurvey
 from perfkit.analyzers.verdict import seed_of, shift_shares
 from perfkit.roofline.of_run import nodes_of
 from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import Run
+from perfkit.trace.model import I64, Run
 
 
 def gather(
@@ -31,8 +31,10 @@ def gather(
     shares = shift_shares(shares, whole_run_shift(joined, whole))
     window_ns = {rank: table.sum(axis=1) for rank, table in joined.tables.items()}
     on_device = all(own.windows.on_device for own in surveys.values())
-    host_ns = {rank: own.counts.host_ns for rank, own in surveys.items()} if on_device else None
-    late = find_stragglers(joined.tables, window_ns, joined.charges, host_ns)
+    host_ns = host_work(surveys, joined) if on_device else None
+    late = find_stragglers(
+        joined.tables, window_ns, joined.charges, lost=joined.lost.by_rank, host_ns=host_ns
+    )
     usual = usually_late(joined.charges)
     suspects = {s.rank for s in late} | ({usual} if usual is not None else set())
     unsure = unsure_ranks(suspects, joined)
@@ -46,6 +48,7 @@ def gather(
         budget=make_budget(joined.tables, joined.steps, joined.unrecorded),
         shares={c: float(shares[c]) for c in TimeClass},
         blame=blame_rows(joined.charges),
+        lost_overlap_ms=_lost_ms(joined),
         stragglers=tuple(s for s in late if s.rank not in unsure),
         late_rank=None if usual in unsure else usual,
         unsure_late=tuple(sorted(unsure)),
@@ -60,6 +63,22 @@ def gather(
         pipeline=pipeline_facts(surveys, joined),
         compute_spread=_compute_spread(joined),
     )
+
+
+def _lost_ms(joined: Joined) -> dict[tuple[int, str], float]:
+    per = max(len(joined.steps) * len(joined.tables), 1) * 1e6
+    return {(rank, c.key): ns / per for (rank, c), ns in joined.lost.by_rank.items()}
+
+
+def host_work(
+    surveys: Mapping[int, RankSurvey], joined: Joined
+) -> dict[int, dict[TimeClass, I64]]:
+    """Return what each rank's host did in each of the common steps."""
+    found = {}
+    for rank, own in surveys.items():
+        common = np.isin(own.windows.step, joined.steps)
+        found[rank] = {c: np.array(ns)[common] for c, ns in own.counts.host_ns.items()}
+    return found
 
 
 def _compute_spread(joined: Joined) -> float:

@@ -16,6 +16,7 @@ from perfkit.analyzers.collective_split import (
     split_instances,
 )
 from perfkit.analyzers.evidence import MatchCounts
+from perfkit.analyzers.lost_overlap import LostOverlap, lost_overlap
 from perfkit.analyzers.matching import BY_SEQUENCE, Instance, match_calls
 from perfkit.analyzers.result import Blame
 from perfkit.analyzers.shelf import Shelf
@@ -41,6 +42,7 @@ class Joined:
     clock_checks: tuple[ClockCheck, ...]
     rank_clocks: Mapping[int, DomainClock | None]  # None: unknown, or not to be trusted
     charges: Charges
+    lost: LostOverlap
     matched: MatchCounts
 
     @property
@@ -56,6 +58,8 @@ class Joined:
             table += own
         table += self.charges.per_step
         table[:, TimeClass.COMM_WAIT] = self.charges.unknown
+        table[:, TimeClass.COMM_TRANSFER] -= self.lost.per_step.sum(axis=1)
+        table += self.lost.per_step
         return table
 
 
@@ -77,6 +81,7 @@ def join_ranks(
     times, splits = split_instances(calls, instances, rank_clocks)
     views = {rank: _view(surveys[rank], splits[rank], steps, shelf) for rank in surveys}
     tables = {rank: class_table(view.parts, view.windows) for rank, view in views.items()}
+    charges = charge_waits(views, instances, times)
     return Joined(
         steps=steps,
         views=views,
@@ -87,7 +92,8 @@ def join_ranks(
         clocks=clocks,
         clock_checks=checks,
         rank_clocks=rank_clocks,
-        charges=charge_waits(views, instances, times),
+        charges=charges,
+        lost=lost_overlap(views, tables, times, charges),
         matched=_count_matches(views, instances),
     )
 

@@ -155,7 +155,8 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
     for straggler in evidence.stragglers:
         cause = (straggler.rank, straggler.class_)
         caused = sum(b.ms for b in evidence.blame if (b.rank, b.class_) == cause)
-        delay = caused * ranks / (ranks - 1)  # mean wait of the others: what all ranks lose
+        caused += evidence.lost_overlap_ms.get(cause, 0.0)
+        delay = caused * ranks / (ranks - 1)  # mean over the others: what all ranks lose
         severity = STRAGGLER.severity(delay / window)
         if severity is None:
             continue
@@ -164,7 +165,7 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
             severity,
             f"Rank {straggler.rank} is late because of its {_CAUSES[straggler.class_]}",
             evidence=f"{milliseconds(straggler.excess_ms)} per step more than {_median(ranks)}; "
-            f"last in {percent(straggler.share_of_steps)} of the steps; the others wait "
+            f"last in {percent(straggler.share_of_steps)} of the steps; the others lose "
             f"{milliseconds(delay)} per step because of it",
             ranks=(straggler.rank,),
             share=delay / window,

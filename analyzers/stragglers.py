@@ -8,23 +8,26 @@ happens too often for chance. That one rank alone writes checkpoints is none.
 """
 
 from collections.abc import Mapping
-from math import comb, inf
+from math import comb, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
-from perfkit.analyzers.blame import BLAMABLE, Charges
+from perfkit.analyzers.blame import BLAMABLE, F64, Charges
 from perfkit.analyzers.result import Straggler
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64
 
-LEAST_SHARE = 0.05
+LEAST_SHARE = 0.03
 """A straggler exceeds the median rank by this share of the mean window; so do the waits."""
 CHANCE = 0.02
-"""Probability below which no rank is last this often by chance: a binomial test of each rank, the
-level divided among the ranks (Bonferroni)."""
+"""Probability below which it is no chance: that a rank is last this often (binomial), and that its
+time exceeds the others' by this much, by how much steps differ (t); divided among the ranks
+(Bonferroni)."""
 _WORK_BEHIND = {
     TimeClass.INPUT_WAIT: TimeClass.INPUT_WAIT,
+    TimeClass.HOST_GC: TimeClass.HOST_GC,
     TimeClass.HOST_LAUNCH: TimeClass.HOST_LAUNCH,
     TimeClass.LAUNCH_LATENCY: TimeClass.HOST_LAUNCH,
 }
@@ -35,14 +38,18 @@ def find_stragglers(
     tables: Mapping[int, I64],
     window_ns: Mapping[int, I64],
     charges: Charges,
-    host_ns: Mapping[int, Mapping[TimeClass, float]] | None = None,
+    *,
+    lost: Mapping[tuple[int, TimeClass], float] | None = None,
+    host_ns: Mapping[int, Mapping[TimeClass, I64]] | None = None,
 ) -> tuple[Straggler, ...]:
     """Compare each rank that others wait for with the median rank.
 
     tables: per rank (steps, classes) in nanoseconds before blame; window_ns: per rank (steps,).
-    host_ns: of runs on devices, what each host did per step, hidden or not. Where all hosts are
+    lost: what the others' transfers lost of their overlap because of a rank and its class, in
+    nanoseconds over all ranks and steps; it counts like their waits.
+    host_ns: of runs on devices, what each host did in each step, hidden or not. Where all hosts are
     equally slow, one is behind by chance and stays so, and only its device is seen to idle: so a
-    host is late only if it works longer as well.
+    host is late only if it works longer as well, by more than steps differ.
     """
     ranks = tuple(sorted(tables))
     steps = len(charges.unknown)
@@ -56,11 +63,14 @@ def find_stragglers(
         blamed = {c: charges.by_rank.get((rank, c), 0.0) for c in BLAMABLE}
         cause = max(BLAMABLE, key=lambda c: (blamed[c], -c))
         amount = over_median(means[:, cause], place)
-        waited = blamed[cause] / steps / (len(ranks) - 1)
+        costs = blamed[cause] + (lost or {}).get((rank, cause), 0.0)
+        waited = costs / steps / (len(ranks) - 1)
         often = by_chance(last[rank], steps, len(ranks)) < CHANCE / len(ranks)
         chosen = cause == TimeClass.CHECKPOINT and means[:, cause].max() == means[:, cause].sum()
-        host = _host_excess(host_ns, rank, cause)
-        if min(amount, waited, host) >= least and (often or chosen):
+        done = _work_of(tables, host_ns, cause)
+        work = over_median(done.mean(axis=1), place)
+        sure = often and exceeds_by_chance(done, place) < CHANCE / len(ranks)
+        if min(amount, waited, work) >= least and (sure or chosen):
             found.append(
                 Straggler(
                     rank=rank,
@@ -73,14 +83,29 @@ def find_stragglers(
     return tuple(found)
 
 
-def _host_excess(
-    host_ns: Mapping[int, Mapping[TimeClass, float]] | None, rank: int, cause: TimeClass
-) -> float:
-    """Return how much longer than the median host this one works; infinite if that is not known."""
-    work = _WORK_BEHIND.get(cause)
-    if host_ns is None or work is None:
-        return inf
-    return over_median([own[work] for own in host_ns.values()], list(host_ns).index(rank))
+def _work_of(
+    tables: Mapping[int, I64],
+    host_ns: Mapping[int, Mapping[TimeClass, I64]] | None,
+    cause: TimeClass,
+) -> F64:
+    """Return (ranks, steps): what each rank did of this cause, by its host where that is known."""
+    behind = _WORK_BEHIND.get(cause)
+    if host_ns is None or behind is None:
+        return np.stack([tables[r][:, cause] for r in sorted(tables)]).astype(np.float64)
+    return np.stack([host_ns[r][behind] for r in sorted(tables)]).astype(np.float64)
+
+
+def exceeds_by_chance(work: F64, place: int) -> float:
+    """Return the probability of this rank's mean excess over the others' median, if all are alike.
+
+    work: (ranks, steps). A one-sided t test over the steps; 0 where a single step allows none, or
+    where all steps agree.
+    """
+    excess = work[place] - np.median(np.delete(work, place, axis=0), axis=0)
+    if len(excess) < 2 or np.ptp(excess) == 0:
+        return 0.0 if excess.mean() > 0 else 1.0
+    error = float(excess.std(ddof=1)) / sqrt(len(excess))
+    return float(stats.t.sf(float(excess.mean()) / error, len(excess) - 1))
 
 
 def over_median(values: ArrayLike, place: int) -> float:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.windows import Windows
-from perfkit.trace.intervals import Intervals, intersect, label, total_ns, union
+from perfkit.trace.intervals import Intervals, intersect, label, measure_before, total_ns, union
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind, TimeClass
-from perfkit.trace.model import NONE, Bool, RankTrace
+from perfkit.trace.model import I64, NONE, Bool, RankTrace
 
 _FP32_MATMUL = re.compile(r"sgemm|gemm_f32f32_f32f32|simt_s\w*gemm|simt_.*f32.*gemm", re.IGNORECASE)
 _TENSOR_CORE = re.compile(r"tf32|tensorop|s\d+816|s\d+1688|hmma|bf16|f16|fp8", re.IGNORECASE)
@@ -43,7 +43,7 @@ class TraceCounts:
     optimizer_fused: bool
     sync_batch_norms: int
     graph_launches: int
-    host_ns: Mapping[TimeClass, float]  # mean per step, hidden or not: see _host_work
+    host_ns: Mapping[TimeClass, tuple[int, ...]]  # by step of the windows: see _host_work
     busy_threads: float  # mean number of host threads inside recorded work, CPU runs only
 
 
@@ -113,22 +113,25 @@ def _optimizer(trace: RankTrace, windows: Windows, kernels: Bool) -> tuple[int, 
 _PAUSES = (Kind.SYNC, Kind.INPUT_WAIT, Kind.CHECKPOINT, Kind.GC)
 
 
-def _host_work(trace: RankTrace, windows: Windows) -> Mapping[TimeClass, float]:
-    """Return how long the training thread fetches and how long it works, per step.
+def _host_work(trace: RankTrace, windows: Windows) -> Mapping[TimeClass, tuple[int, ...]]:
+    """Return how long the training thread fetches, collects and works in each analysed step.
 
-    Its work is the host's step less its waits and pauses. On a device both may be hidden.
+    Its work is the host's step less its waits and pauses. On a device all of it may be hidden.
     """
-    events, steps = trace.events, max(len(windows.step), 1)
-    rows = np.isin(events.step, windows.step) & np.isin(events.thread, trace.training_threads[:1])
-    fetching = rows & (events.kind == Kind.INPUT_WAIT)
-    pauses = rows & np.isin(events.kind, _PAUSES)
-    inside = np.isin(trace.steps.index, windows.step)
-    whole = int((trace.steps.end_ns - trace.steps.start_ns)[inside].sum())
-    paused = total_ns(union(events.start_ns[pauses], events.end_ns[pauses]))
-    fetched = total_ns(union(events.start_ns[fetching], events.end_ns[fetching]))
+    events, steps = trace.events, trace.steps
+    own = np.isin(events.thread, trace.training_threads[:1])
+    place = np.searchsorted(steps.index, windows.step)
+    begin, end = steps.start_ns[place], steps.end_ns[place]
+
+    def spent(rows: Bool) -> I64:
+        found = union(events.start_ns[own & rows], events.end_ns[own & rows])
+        return measure_before(found, end) - measure_before(found, begin)
+
+    work = np.maximum(end - begin - spent(np.isin(events.kind, _PAUSES)), 0)
     return {
-        TimeClass.INPUT_WAIT: fetched / steps,
-        TimeClass.HOST_LAUNCH: max(0, whole - paused) / steps,
+        TimeClass.INPUT_WAIT: tuple(spent(events.kind == Kind.INPUT_WAIT).tolist()),
+        TimeClass.HOST_GC: tuple(spent(events.kind == Kind.GC).tolist()),
+        TimeClass.HOST_LAUNCH: tuple(work.tolist()),
     }
 
 

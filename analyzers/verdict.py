@@ -194,10 +194,28 @@ def _confidence(
 
     None below three blocks: so few draws can hardly differ, and would look like certainty.
     """
-    if len(window_ns) < LEAST_BLOCKS * block_length(len(window_ns)):
+    steps = len(window_ns)
+    if steps < LEAST_BLOCKS * block_length(steps):
         return None
     generator = np.random.default_rng(seed)
-    rows = block_indices(generator, len(window_ns), BOOTSTRAP_DRAWS)
+    length = _rhythm(charged_ns[:, TimeClass.CHECKPOINT])
+    rows = block_indices(generator, steps, BOOTSTRAP_DRAWS, length)
     shares = charged_ns[rows].sum(axis=1) / window_ns[rows].sum(axis=1)[:, None]
     families = shift_shares(shares, shift) @ _MEMBERSHIP
     return float((families.argmax(axis=1) == winner).mean())
+
+
+def _rhythm(checkpoint_ns: F64) -> int | None:
+    """Return the length of blocks in which steps with and without a checkpoint keep their part.
+
+    Saving every few steps is no chance, and drawing more or fewer of those steps would make it one.
+    None without such a rhythm, or where the window is too short for blocks of its length.
+    """
+    saved = np.flatnonzero(checkpoint_ns > checkpoint_ns.max(initial=0.0) / 2)
+    distances = set(np.diff(saved).tolist())
+    steps = len(checkpoint_ns)
+    if len(distances) != 1:
+        return None
+    every = distances.pop()
+    length = max(every, block_length(steps) // every * every)
+    return length if LEAST_BLOCKS * length <= steps else None

@@ -64,7 +64,7 @@ def rollup_chart(analysis: Analysis) -> BarChart:
         bars=bars,
         legend=tuple(palette.FAMILIES),
         note="After blame, waiting inside collectives is charged to what the last rank to arrive "
-        "was doing.",
+        "was doing, and so are transfers that the others could have hidden had it been on time.",
     )
 
 
