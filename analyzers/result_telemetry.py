@@ -3,6 +3,35 @@
 import msgspec
 
 
+class LoadPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine in one stretch of the run: means, but for the memory, which is the least."""
+
+    at_s: float  # middle of the stretch, from the first step's start
+    busy_cores: float | None
+    own_cores: float | None
+    free_memory_bytes: int | None
+
+
+class GpuPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU in one stretch of the run: means over its samples."""
+
+    at_s: float  # middle of the stretch, from the first step's start
+    utilisation_percent: float | None
+    sm_mhz: float | None
+    power_w: float | None
+    temp_c: float | None
+    slowed: bool  # in any sample: clocks lowered by heat or by a hardware brake
+
+
+class CounterRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A hardware counter of one rank's device over its captured steps (Nsight's GPU metrics)."""
+
+    rank: int
+    name: str  # as the profiler names it, with its unit
+    mean: float
+    samples: int
+
+
 class RankLoad(msgspec.Struct, frozen=True, kw_only=True):
     """One rank process over the sampled time."""
 
@@ -29,6 +58,7 @@ class GpuLoad(msgspec.Struct, frozen=True, kw_only=True):
     slowed_sm_mhz: float | None  # median of those samples
     new_ecc_errors: int | None  # uncorrected
     xids: tuple[int, ...]
+    series: tuple[GpuPoint, ...] = ()
 
 
 class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +79,4 @@ class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):
     net_received_bytes_per_s: float | None
     ranks: tuple[RankLoad, ...] = ()
     gpus: tuple[GpuLoad, ...] = ()
+    series: tuple[LoadPoint, ...] = ()

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
+from msgspec.structs import replace
+
 from perfkit.analyzers.result_telemetry import GpuLoad, NodeLoad, RankLoad
+from perfkit.analyzers.telemetry_series import SLOWED, gpu_points, load_points, points_per_curve
 from perfkit.trace.model import Run
 from perfkit.trace.telemetry import GpuFacts, GpuSample, RankSample, Sample, Telemetry
 
-SLOWED = 0x8 | 0x20 | 0x40 | 0x80
-"""NVML's clock throttle reasons that mean trouble: hardware slowdown, software thermal, hardware
-thermal, hardware power brake (nvml.h, nvmlClocksThrottleReason*)."""
 POWER_CAP = 0x4
 """Software power cap: usual under full load."""
 
@@ -18,14 +18,23 @@ def node_loads(run: Run) -> tuple[NodeLoad, ...]:
     """Summarise each node's samples that lie within the run's steps; nodes without any are left out."""  # noqa: E501
     begin = min((int(r.lines.start_ns[0]) for r in run.ranks if len(r.lines.index)), default=None)
     end = max((int(r.lines.end_ns[-1]) for r in run.ranks if len(r.lines.index)), default=None)
+    if begin is None or end is None:
+        return ()
+    told = [(r.node, r.telemetry) for r in run.nodes if r.telemetry is not None]
+    most = points_per_curve(sum(1 + len(telemetry.gpus) for _, telemetry in told))
     loads = []
-    for record in run.nodes:
-        if record.telemetry is None or begin is None or end is None:
-            continue
-        inside = [s for s in record.telemetry.samples if s.u - s.dt >= begin and s.u <= end]
+    for node, telemetry in told:
+        inside = [s for s in telemetry.samples if s.u - s.dt >= begin and s.u <= end]
         if inside:
-            loads.append(_load(record.node, record.telemetry, inside))
+            loads.append(_with_series(_load(node, telemetry, inside), inside, begin, most))
     return tuple(loads)
+
+
+def _with_series(load: NodeLoad, samples: Sequence[Sample], begin_ns: int, most: int) -> NodeLoad:
+    gpus = tuple(
+        replace(gpu, series=gpu_points(samples, gpu.index, begin_ns, most)) for gpu in load.gpus
+    )
+    return replace(load, gpus=gpus, series=load_points(samples, begin_ns, most))
 
 
 def _load(node: str, telemetry: Telemetry, samples: Sequence[Sample]) -> NodeLoad:

@@ -6,6 +6,7 @@ from perfkit.analyzers.result import Analysis
 from perfkit.report import (
     communication,
     efficiency_section,
+    machines_section,
     memory_section,
     operators,
     overview,
@@ -48,6 +49,7 @@ def _sections(analysis: Analysis) -> Iterator[Section | None]:
     yield operators.compute_section(analysis)
     yield roofline_section.roofline_section(analysis.roofline)
     yield memory_section.memory_section(analysis)
+    yield machines_section.machines_section(analysis)
     yield provenance.quality_section(analysis)
     yield provenance.run_section(analysis)
 

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from perfkit.analyzers import result as r
 from perfkit.analyzers.groups import group_rows, size_rows
 from tests.report.further_parts import efficiency, networks, second_opinion
+from tests.report.machine_parts import machines
 from tests.report.parts import (
     HOSTILE,
     Shape,
@@ -232,6 +233,7 @@ def hostile_gpu(ranks: int = 8) -> r.Analysis:
         groups=group_rows(calls),
         message_sizes=size_rows(calls),
         memory=memory(ranks),
+        telemetry=machines(ranks),
         networks=networks(HOSTILE[0]),
         efficiency=efficiency(HOSTILE[1]),
         second_opinion=second_opinion(),
