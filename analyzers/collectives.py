@@ -1,7 +1,8 @@
 """One row per kind of collective: how often, how long, how exposed, how fast, who is late.
 
 Bandwidths follow nccl-tests: algbw = S / t, busbw = algbw x the factor of the operation, with t the
-transfer time and GB = 1e9 bytes (NVIDIA/nccl-tests doc/PERFORMANCE.md; models.md 3.1).
+time of the link and GB = 1e9 bytes (NVIDIA/nccl-tests doc/PERFORMANCE.md; models.md 3.1). Where
+calls of one group are under way together, as with gloo, each has its part of that time: link_time.
 """
 
 from collections import Counter, defaultdict
@@ -12,6 +13,7 @@ import numpy as np
 
 from perfkit.analyzers.blame import RankView
 from perfkit.analyzers.collective_split import InstanceTimes
+from perfkit.analyzers.link_time import link_ns
 from perfkit.analyzers.matching import Instance
 from perfkit.analyzers.result import CollectiveRow
 from perfkit.roofline.collective_cost import algorithm_bandwidth_byte_per_s, bus_factor
@@ -39,6 +41,7 @@ class _Call:
     rank: int
     instance: int
     wait_ns: int
+    link_ns: float  # nan: unmatched
     exposed_ns: int
     duration_ns: int
 
@@ -52,12 +55,20 @@ def collective_rows(
         calls, split = view.calls, view.split
         compute = view.parts.of(TimeClass.COMPUTE)
         exposed = calls.duration_ns - overlap_ns(compute, calls.start_ns, calls.end_ns)
-        waits = split.wait_end_ns - calls.start_ns
+        waits, link = split.wait_end_ns - calls.start_ns, link_ns(calls, split)
         for row in np.flatnonzero(np.isin(calls.step, view.windows.step)).tolist():
             kind = _kind_of(view, row, instances)
             number = int(split.instance[row])
-            spans = int(waits[row]), int(exposed[row]), int(calls.duration_ns[row])
-            kinds[kind].append(_Call(rank, number, *spans))
+            kinds[kind].append(
+                _Call(
+                    rank=rank,
+                    instance=number,
+                    wait_ns=int(waits[row]),
+                    link_ns=float(link[row]),
+                    exposed_ns=int(exposed[row]),
+                    duration_ns=int(calls.duration_ns[row]),
+                )
+            )
     rows = [_row(kind, calls, views, times) for kind, calls in kinds.items()]
     rows.sort(key=lambda r: (-r.count * ((r.transfer_ms or 0) + r.exposed_ms), r.group, r.name))
     return tuple(rows)
@@ -88,7 +99,7 @@ def _row(
     numbers: I64 = np.unique([c.instance for c in calls if c.instance != NONE])
     transfer = wait = algbw = factor = None
     if len(numbers):
-        transfer = float(times.transfer_ns[numbers].mean()) / 1e6
+        transfer = float(np.mean([c.link_ns for c in calls if c.instance != NONE])) / 1e6
         wait = float(np.mean([c.wait_ns for c in calls])) / 1e6
     if transfer and kind.ranks > 1 and kind.size_bytes > 0 and kind.name not in WITHOUT_DATA:
         algbw = algorithm_bandwidth_byte_per_s(kind.size_bytes, transfer / 1e3) / 1e9

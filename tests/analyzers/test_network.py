@@ -106,10 +106,34 @@ def test_calls_that_share_the_link_count_once() -> None:
             items.append(step(k, at_ms=begin, ms=at - begin))
         traces.append(rank_trace(*items, rank=rank, world_size=4))
     run, load = run_of(*traces)
-    (fit,) = analyze(run, load).networks
+    analysis = analyze(run, load)
+    for row in analysis.collectives:
+        assert row.bytes is not None
+        seconds = ring_s("all_reduce", 0, 4, LINK) + 1.5 * row.bytes / 10e9  # alone on the link
+        assert row.transfer_ms == pytest.approx(1e3 * seconds, rel=1e-3)
+        assert row.busbw_gbyte_per_s == pytest.approx(1.5 * row.bytes / seconds / 1e9, rel=1e-3)
+    (fit,) = analysis.networks
     assert fit.bandwidth_gbyte_per_s == pytest.approx(10.0, rel=0.01)
     assert fit.alpha_us == pytest.approx(20.0, rel=0.05)
     assert fit.calls == 6 * 6 * 2
+
+
+def test_calls_that_share_the_link_in_part_divide_that_part() -> None:
+    """Twice 10 ms that overlap by 4 ms: the link was busy for 16 ms, half of it for each."""
+    pair = [
+        rank_trace(
+            step(0, at_ms=0, ms=30),
+            kernel("gemm", at_ms=0, ms=1),
+            nccl("all_reduce", at_ms=2, ms=10, elements=10**6, sequence=1, stream=20),
+            nccl("all_reduce", at_ms=8, ms=10, elements=10**7, sequence=2, stream=21),
+            rank=rank,
+            world_size=2,
+        )
+        for rank in (0, 1)
+    ]
+    run, load = run_of(*pair)
+    ms = [row.transfer_ms for row in analyze(run, load).collectives]
+    assert ms == [pytest.approx(8.0), pytest.approx(8.0)]  # each alone for 6, together for 4
 
 
 def test_placements_are_fitted_apart() -> None:

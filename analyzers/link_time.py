@@ -1,0 +1,40 @@
+"""How long each call had the link: time that transfers of one group share is divided among them.
+
+gloo runs two collectives of a group at a time over one link. Each lasts twice as long then, and
+adding their durations counts the link twice: bandwidths would be half of what they are.
+"""
+
+import numpy as np
+
+from perfkit.analyzers.blame import F64
+from perfkit.analyzers.calls import Calls
+from perfkit.analyzers.collective_split import RankSplit
+from perfkit.trace.model import I64
+
+
+def link_ns(calls: Calls, split: RankSplit) -> F64:
+    """Return the nanoseconds of the link that each call of a rank used; shape (calls,).
+
+    A nanosecond in which n transfers of the same group are under way counts 1/n for each. Waiting
+    does not use the link. Unmatched calls get nan.
+    """
+    found = np.where(split.matched, 0.0, np.nan)
+    groups: dict[object, list[int]] = {}
+    for row in np.flatnonzero(split.matched).tolist():
+        groups.setdefault(calls.group[row], []).append(row)
+    for rows in groups.values():
+        own = np.array(rows)
+        found[own] = _shared(split.wait_end_ns[own], calls.end_ns[own])
+    return found
+
+
+def _shared(start: I64, end: I64) -> F64:
+    """Divide every nanosecond among the intervals that cover it."""
+    cuts = np.unique(np.concatenate((start, end)))
+    depth = np.zeros(len(cuts))
+    np.add.at(depth, np.searchsorted(cuts, start), 1)
+    np.add.at(depth, np.searchsorted(cuts, end), -1)
+    depth = np.cumsum(depth)[:-1]
+    share = np.divide(np.diff(cuts), depth, out=np.zeros(len(depth)), where=depth > 0)
+    before = np.concatenate(([0.0], np.cumsum(share)))
+    return np.asarray(before[np.searchsorted(cuts, end)] - before[np.searchsorted(cuts, start)])
