@@ -3,7 +3,15 @@
 import numpy as np
 
 from perfkit.analyzers.result import MemoryPoint, RankMemory
-from perfkit.trace.model import I64, NONE, Bool, MemorySamples, RankTrace, StepWindows
+from perfkit.trace.model import (
+    I64,
+    NONE,
+    Bool,
+    MemorySamples,
+    RankTrace,
+    StepMemory,
+    StepWindows,
+)
 
 STRETCHES = 240
 """Points of a course at most: each shows the most that was held in its stretch of time."""
@@ -39,6 +47,37 @@ def rank_memory(trace: RankTrace) -> RankMemory | None:
     )
 
 
+def memory_of_steps(trace: RankTrace, held: StepMemory | None) -> RankMemory | None:
+    """Return what the step lines say of the device's memory; None where they say nothing.
+
+    The peak is that of the whole run up to the last of these steps; its step is the one after which
+    it was first seen, None where that is the first of them: it may lie before.
+    """
+    if held is None or trace.device_kind == "cpu":
+        return None
+    peak = int(held.peak_allocated_bytes.max())
+    first = int((held.peak_allocated_bytes == peak).argmax())
+    return RankMemory(
+        rank=trace.rank,
+        device=f"{trace.device_kind}:{trace.device}",
+        peak_allocated_bytes=peak,
+        peak_reserved_bytes=int(held.peak_reserved_bytes.max()),
+        peak_step=int(held.index[first]) if first else None,
+        growth_bytes_per_step=_growth_of_lines(held),
+        rises=len(held.index) >= STEPS_FOR_TREND
+        and bool((np.diff(held.allocated_bytes) > 0).all()),
+        samples=len(held.index),
+        series=_series(
+            MemorySamples(
+                at_ns=held.end_ns,
+                device=np.full(len(held.index), trace.device, np.int16),
+                allocated_bytes=held.allocated_bytes,
+                reserved_bytes=held.reserved_bytes,
+            )
+        ),
+    )
+
+
 def _of_device(samples: MemorySamples, rows: Bool) -> MemorySamples:
     return MemorySamples(
         at_ns=samples.at_ns[rows],
@@ -64,6 +103,13 @@ def _growth(at_ends: I64) -> float | None:
     if len(at_ends) < STEPS_FOR_GROWTH:
         return None
     return float(at_ends[-1] - at_ends[0]) / (len(at_ends) - 1)
+
+
+def _growth_of_lines(held: StepMemory) -> float | None:
+    if len(held.index) < STEPS_FOR_GROWTH:
+        return None
+    steps = int(held.index[-1]) - int(held.index[0])  # two windows leave steps out
+    return float(held.allocated_bytes[-1] - held.allocated_bytes[0]) / steps
 
 
 def _series(held: MemorySamples) -> tuple[MemoryPoint, ...]:

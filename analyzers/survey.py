@@ -11,7 +11,7 @@ from perfkit.analyzers.calls import Calls, collect_calls
 from perfkit.analyzers.graph import MOST_TASKS, own_steps, rank_piece
 from perfkit.analyzers.graph_pieces import Piece
 from perfkit.analyzers.host_state import ProcessPauses
-from perfkit.analyzers.memory import rank_memory
+from perfkit.analyzers.memory import memory_of_steps, rank_memory
 from perfkit.analyzers.operators import NamedTime, rank_operators
 from perfkit.analyzers.pipeline_passes import NamedPass, named_passes
 from perfkit.analyzers.refusal import Refusal
@@ -25,7 +25,7 @@ from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import PlacedRank, misfit, place_rank
 from perfkit.trace.intervals import Partition
 from perfkit.trace.kinds import TimeClass
-from perfkit.trace.model import DeviceFacts, Issue, RankTrace, StepLines
+from perfkit.trace.model import DeviceCounter, DeviceFacts, Issue, RankTrace, StepLines
 
 MOST_TASKS_OF_MANY = 500_000
 """The replay graph of many ranks is limited further: it is held in one process as a whole."""
@@ -63,6 +63,7 @@ class RankSurvey:
     memory: RankMemory | None
     piece: Piece | Refusal  # its part of the replay graph
     passes: Mapping[int, tuple[NamedPass, ...]]  # by step; of pipelines that name them
+    counters: tuple[DeviceCounter, ...]
 
     @property
     def parts(self) -> Partition:
@@ -117,9 +118,10 @@ def survey_rank(
         sources=trace.sources,
         placed=place_rank(trace, lines, ceilings, around.nodes),
         misfit=reason,
-        memory=rank_memory(trace),
+        memory=rank_memory(trace) or memory_of_steps(trace, lines.memory),
         piece=_piece(trace, lines),
         passes=named_passes(trace),
+        counters=trace.counters,
     )
 
 

@@ -18,7 +18,7 @@ def memory_section(analysis: Analysis) -> Section | None:
         id="memory",
         short="Memory",
         title="Memory",
-        lead="What torch's allocator held while the profiler ran.",
+        lead="What torch's allocator held while the profiler ran, or after each step.",
         blocks=(*blocks, _table(ranks)),
     )
 

@@ -156,6 +156,7 @@ class RankTrace:
     memory: "MemorySamples | None" = None
     profiled: tuple[tuple[int, int], ...] = ()
     """When the profiler ran: begin and end, one pair a file; () where no file says so."""
+    counters: tuple["DeviceCounter", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,15 @@ class MemorySamples:
     device: I16  # NONE: host
     allocated_bytes: I64
     reserved_bytes: I64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCounter:
+    """A hardware counter of a rank's device, sampled while its captured steps ran."""
+
+    name: str  # as the profiler names it, with its unit: "SMs Active [Throughput %]"
+    mean: float  # of the samples; each is the mean of its sampling period
+    samples: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +203,24 @@ class StepLines:
     profiled: Bool  # a profiler (ours or the user's) ran in this step
     gc: Spans
     compile: Spans
+    device_ns: I64 | None = None  # between CUDA events at the step's ends; NONE where not known
+    resident_bytes: I64 | None = None  # of the process after the step (--memory); NONE: not known
+    memory: "StepMemory | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMemory:
+    """What the device's allocator held after some of the steps, in order; shape (n,).
+
+    A peak is that of all steps so far: the program's own statistics are not reset.
+    """
+
+    index: I32
+    end_ns: I64
+    allocated_bytes: I64
+    peak_allocated_bytes: I64
+    reserved_bytes: I64
+    peak_reserved_bytes: I64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

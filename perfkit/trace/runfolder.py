@@ -164,6 +164,14 @@ def _rank_issues(
                 message=f"rank {rank}: facts.json is missing or damaged",
             )
         )
+    if steps.out_of_memory:
+        issues.append(
+            Issue(
+                code="RANK_OUT_OF_MEMORY",
+                severity="warning",
+                message=f"rank {rank} ran out of memory: {steps.out_of_memory}",
+            )
+        )
     if steps.exception:
         issues.append(
             Issue(

@@ -1,13 +1,14 @@
 """Reads steps.jsonl, the always-on record of a rank (docs/run-folder.md), torn or whole."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from perfkit.trace.model import I64, NONE, Issue, Spans, StepLines
+from perfkit.trace.model import I64, NONE, Issue, Spans, StepLines, StepMemory
+from perfkit.units import size
 
 Pair = tuple[int, int]
 
@@ -29,6 +30,14 @@ class _Record(msgspec.Struct, gc=False):
     profiled: int = msgspec.field(name="pr", default=0)
     gc: tuple[Pair, ...] = ()
     compile: tuple[Pair, ...] = msgspec.field(name="co", default=())
+    device_times: tuple[Pair, ...] = msgspec.field(name="dv", default=())
+    resident: Pair = msgspec.field(name="rss", default=(NONE, NONE))
+    memory: tuple[int, int, int, int] | None = msgspec.field(name="mem", default=None)
+    oom: bool = False
+    file: str = ""
+    asked: int = 0
+    free: int = 0
+    device: int = NONE
     first: int = NONE
     last: int = NONE
     how: str = ""
@@ -45,6 +54,7 @@ class StepFile:
     windows: tuple[Pair, ...]  # first and last step of each closed window
     warnings: tuple[str, ...]
     exception: str
+    out_of_memory: str  # what ran out, in words; "" if nothing did
     issues: tuple[Issue, ...]
 
 
@@ -63,13 +73,36 @@ def read_step_file(path: Path) -> StepFile:
     failures = [f"{r.type}: {r.text}" for r in records if r.kind == "exception"]
     issues = [_broken_lines(path, broken)] if broken else []
     return StepFile(
-        lines=_step_lines(steps),
+        lines=_with_device_times(_step_lines(steps), records),
         ended=ends[-1] if ends else "",
         windows=tuple((r.first, r.last) for r in records if r.kind == "window"),
         warnings=tuple(r.text for r in records if r.kind == "warning"),
         exception=failures[-1] if failures else "",
+        out_of_memory=_out_of_memory(records),
         issues=tuple(issues),
     )
+
+
+def _out_of_memory(records: Sequence[_Record]) -> str:
+    """Return what ran out of memory: what the allocator said of it, else the last exception."""
+    said = [
+        f"device {r.device} had {size(r.free)} free when {size(r.asked)} were asked for in step "
+        f"{r.step}; the allocator's snapshot is {r.file}"
+        for r in records
+        if r.kind == "oom"
+    ]
+    said += [f"{r.type}: {r.text}" for r in records if r.kind == "exception" and r.oom]
+    resident = [r.resident[0] for r in records if r.kind == "step" and r.resident[0] != NONE]
+    after = f"; {size(resident[-1])} resident after its last step" if resident else ""
+    return said[0] + after if said else ""
+
+
+def _with_device_times(lines: StepLines, records: Sequence[_Record]) -> StepLines:
+    times = {step: took for r in records for step, took in r.device_times if took >= 0}
+    if not times:
+        return lines
+    known = [_clipped(times.get(step, NONE)) for step in lines.index.tolist()]
+    return replace(lines, device_ns=np.array(known, np.int64))
 
 
 def no_steps() -> StepLines:
@@ -131,6 +164,27 @@ def _step_lines(steps: Sequence[_Record]) -> StepLines:
         profiled=_column(steps, lambda r: r.profiled) > 0,
         gc=_spans(steps, lambda r: r.gc),
         compile=_spans(steps, lambda r: r.compile),
+        resident_bytes=_resident(steps),
+        memory=_memory([r for r in steps if r.memory is not None]),
+    )
+
+
+def _resident(steps: Sequence[_Record]) -> I64 | None:
+    column = _column(steps, lambda r: r.resident[0])
+    return column if (column != NONE).any() else None
+
+
+def _memory(steps: Sequence[_Record]) -> StepMemory | None:
+    if not steps:
+        return None
+    table = np.array([[_clipped(v) for v in r.memory or ()] for r in steps], np.int64)
+    return StepMemory(
+        index=_column(steps, lambda r: r.step).astype(np.int32),
+        end_ns=_column(steps, lambda r: r.end_unix),
+        allocated_bytes=table[:, 0],
+        peak_allocated_bytes=table[:, 1],
+        reserved_bytes=table[:, 2],
+        peak_reserved_bytes=table[:, 3],
     )
 
 

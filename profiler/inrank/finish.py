@@ -27,6 +27,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+from .out_of_memory import is_out_of_memory
 from .rank import Rank
 from .secrets import redact_text
 
@@ -111,7 +112,8 @@ def _on_exception(kind: Any, value: Any, traceback: Any) -> None:
     if rank is not None:
         with suppress(OSError):
             text = redact_text(str(value)[:1000])
-            rank.stream.record("exception", type=kind.__name__, text=text)
+            fields = {"oom": True} if is_out_of_memory(value) else {}
+            rank.stream.record("exception", type=kind.__name__, text=text, **fields)
     ending.excepthook(kind, value, traceback)
 
 

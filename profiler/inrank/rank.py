@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from . import identity
+from . import identity, meters, out_of_memory
 from .capture import Capture
-from .facts import Facts
+from .facts import Facts, uses_cuda
 from .files import Stream
 from .orders import Orders
 from .tally import Tally, tally
@@ -44,6 +44,7 @@ class Rank:
         self.at_limit: Callable[[], None] | None = None  # ends the process (finish.stop_here)
         self.at_end: list[Callable[[], None]] = []  # what else has something to save
         self.after_step: Callable[[Rank, int], None] | None = None  # of perfkit faults
+        self.meters: list[meters.Meter] = []  # of more fields in every step line
         self._warnings: list[str] = []
 
     def open(self) -> None:
@@ -57,7 +58,8 @@ class Rank:
     def boundary(self, source: str) -> None:
         """End the running step here. The hot path: called once a step."""
         now, unix = time.perf_counter_ns(), time.time_ns()
-        self.stream.write(self._line(tally, now, unix))
+        line = self._line(tally, now, unix)
+        self.stream.write((line + self._metered() if self.meters else line) + b"}\n")
         if self.step == 0:
             self._first_boundary(source)
         tally.begin(now)
@@ -86,13 +88,29 @@ class Rank:
             line += b',"gc":' + json.dumps(t.gc).encode()
         if t.compile:
             line += b',"co":' + json.dumps(t.compile).encode()
-        return line + b"}\n"
+        return line
+
+    def _metered(self) -> bytes:
+        fields = b""
+        for meter in list(self.meters):
+            try:
+                fields += meter(self.step)
+            except Exception as error:  # a failure of ours must not end the training
+                self.meters.remove(meter)
+                self.warn(
+                    f"step lines have no more of {getattr(meter, '__name__', meter)}: {error!r}"
+                )
+        return fields
 
     def _first_boundary(self, source: str) -> None:
         self.source = source
         if not isinstance(threading.current_thread(), threading._DummyThread):
             tally.thread = threading.get_ident()  # else an autograd thread that steps in backward
         self.facts.add(step_source=source, training_thread=_thread_id(tally.thread))
+        self.meters = meters.of_process(self.window.detail.memory, lambda: self.window.touched)
+        self.at_end.append(self._save_device_times)
+        if uses_cuda():
+            out_of_memory.watch(self)
 
     def learn(self, **facts: Any) -> None:
         """Add facts; each is written when first known."""
@@ -121,6 +139,11 @@ class Rank:
         self.facts.refresh()
         end: dict[str, Any] = {"how": how, "status": status}
         self.stream.record("end", **end, t=time.perf_counter_ns(), u=time.time_ns())
+
+    def _save_device_times(self) -> None:
+        for meter in self.meters:
+            if isinstance(meter, meters.DeviceTimes) and (times := meter.finished()):
+                self.stream.record("device_steps", dv=times)
 
 
 def _thread_id(ident: int) -> int | None:
