@@ -63,10 +63,21 @@ format: $(INSTALLED) ## format the code (a second)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+HTA := build/hta/bin/python
+
+$(HTA): pyproject.toml
+	test -x $@ || "$(PYTHON)" -m venv build/hta
+	build/hta/bin/pip install --disable-pip-version-check -q -e '.[hta]' pytest pytest-timeout pytest-xdist hypothesis
+	touch $@
+
+.PHONY: hta
+hta: $(HTA) ## compare with Holistic Trace Analysis on every capture that it can read (install 2 min, run 3 min)
+	$(HTA) -m pytest -p no:cacheprovider tests/trace/test_hta.py
+
 .PHONY: bench
-bench: $(INSTALLED) ## measure --help and, with ../shared, reading 260 MB and 1,024 ranks (4 min)
+bench: $(INSTALLED) $(HTA) ## measure --help and, with ../shared, reading 260 MB beside HTA and 1,024 ranks (6 min)
 	$(BIN)/python benchmarks/bench_help.py
-	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE); \
+	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE) --peer-python $(HTA); \
 	$(BIN)/python benchmarks/bench_analyze.py $(LARGE_TRACE); $(BIN)/python benchmarks/bench_ranks.py; \
 	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
 

@@ -30,6 +30,7 @@ from perfkit.analyzers.result import (
     Timeline,
     Verdict,
 )
+from perfkit.analyzers.result_telemetry import CounterRow
 from perfkit.analyzers.run_facts import describe_run, describe_world
 from perfkit.analyzers.second_opinion import is_typical, replay_graph, second_opinion
 from perfkit.analyzers.sentence import verdict_sentence
@@ -151,7 +152,16 @@ def _judged(evidence: Evidence, joined: Joined, roofline: RunRoofline | None) ->
         second_opinion=opinion if surveys else None,
         what_if=prospects(graph, seed=seed_of(run.run_id)) if surveys else None,
         telemetry=node_loads(run),
+        counters=_counters(surveys),
         pipeline=evidence.pipeline,
+    )
+
+
+def _counters(surveys: Mapping[int, RankSurvey]) -> tuple[CounterRow, ...]:
+    return tuple(
+        CounterRow(rank=rank, name=found.name, mean=found.mean, samples=found.samples)
+        for rank, survey in surveys.items()
+        for found in survey.counters
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from perfkit.analyzers.result_network import NetworkFit
 from perfkit.analyzers.result_pipeline import PipelineFacts
 from perfkit.analyzers.result_replay import Efficiency, SecondOpinion
-from perfkit.analyzers.result_telemetry import NodeLoad
+from perfkit.analyzers.result_telemetry import CounterRow, NodeLoad
 from perfkit.analyzers.result_whatif import WhatIf
 from perfkit.roofline.summary import RunRoofline
 
@@ -371,5 +371,6 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: Efficiency | None = None  # None: no rank computed, or no trace
     second_opinion: SecondOpinion | None = None  # None: no trace
     telemetry: tuple[NodeLoad, ...] = ()  # nodes sampled while steps ran
+    counters: tuple[CounterRow, ...] = ()  # of ranks whose capture sampled their device
     what_if: WhatIf | None = None  # None: no trace
     pipeline: PipelineFacts | None = None  # None: no pipeline was seen

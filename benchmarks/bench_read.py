@@ -4,11 +4,12 @@ The file is tiled from a real one: its events again and again, each copy later, 
 External ids of its own, until the size is reached. Each reader runs in a process of its own.
 
     python benchmarks/bench_read.py ../shared/traces/kineto/hta_v100_5steps_54MB.json.gz --mb 260
+
+HTA may live in an environment of its own: `--peer-python build/hta/bin/python` (make hta).
 """
 
 import argparse
 import gzip
-import importlib.util
 import json
 import re
 import resource
@@ -102,16 +103,16 @@ def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(reader: str, path: Path, cache: Path) -> dict[str, float]:
+def measure(reader: str, path: Path, cache: Path, python: str) -> dict[str, float]:
     """Run one reader in a fresh process on one core."""
-    command = [sys.executable, __file__, str(path), "--child", reader, "--cache", str(cache)]
+    command = [python, __file__, str(path), "--child", reader, "--cache", str(cache)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {key: float(value) for key, value in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def compare(source: Path, megabytes: int) -> None:
+def compare(source: Path, megabytes: int, peer_python: str) -> None:
     """Tile, measure alternately, print the medians and the ratios."""
-    has_hta = importlib.util.find_spec("hta") is not None
+    has_hta = Path(peer_python).exists() and _has_hta(peer_python)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiled.json"
         count = tile(source, path, megabytes)
@@ -120,9 +121,10 @@ def compare(source: Path, megabytes: int) -> None:
         ours: list[dict[str, float]] = []
         theirs: list[dict[str, float]] = []
         for run in range(RUNS):
-            ours.append(measure("perfkit", path, Path(folder) / f"cache{run}"))
+            cache = Path(folder) / f"cache{run}"
+            ours.append(measure("perfkit", path, cache, sys.executable))
             if has_hta:
-                theirs.append(measure("hta", path, Path(folder)))
+                theirs.append(measure("hta", path, cache, peer_python))
     mine = _medians(ours)
     print(
         f"perfkit: first open {mine['first_s']:.2f} s ({size / mine['first_s']:.0f} MB/s; "
@@ -131,7 +133,7 @@ def compare(source: Path, megabytes: int) -> None:
         f"({mine['first_s'] / mine['second_s']:.0f}x faster); {mine['rows']:.0f} rows"
     )
     if not theirs:
-        print("HTA: not installed (pip install 'perfkit[hta]')")
+        print("HTA: not installed (make hta, or pip install 'perfkit[hta]')")
         return
     peer = _medians(theirs)
     print(
@@ -139,6 +141,13 @@ def compare(source: Path, megabytes: int) -> None:
         f"peak {peer['peak_mb']:.0f} MB: perfkit is "
         f"{peer['first_s'] / mine['first_s']:.1f}x as fast in "
         f"{mine['peak_mb'] / peer['peak_mb']:.0%} of its memory"
+    )
+
+
+def _has_hta(python: str) -> bool:
+    return (
+        subprocess.run([python, "-c", "import hta"], check=False, capture_output=True).returncode
+        == 0
     )
 
 
@@ -151,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("trace", type=Path, nargs="?", default=DEFAULT)
     parser.add_argument("--mb", type=int, default=260)
+    parser.add_argument("--peer-python", default=sys.executable, help="a Python that has HTA")
     parser.add_argument("--child", choices=("perfkit", "hta"), help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -159,7 +169,7 @@ def main() -> None:
     elif options.child == "hta":
         print(json.dumps(time_hta(options.trace)))
     else:
-        compare(options.trace, options.mb)
+        compare(options.trace, options.mb, options.peer_python)
 
 
 if __name__ == "__main__":

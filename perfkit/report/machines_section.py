@@ -31,12 +31,16 @@ def machines_section(analysis: Analysis) -> Section | None:
     nodes = analysis.telemetry
     counters = _counter_table(analysis)
     if not nodes:
-        return counters and Section(
-            id="machines",
-            short="Machines",
-            title="What the devices did",
-            lead="Hardware counters that the capture sampled while its steps ran.",
-            blocks=(counters,),
+        return (
+            None
+            if counters is None
+            else Section(
+                id="machines",
+                short="Machines",
+                title="What the devices did",
+                lead="Hardware counters that the capture sampled while its steps ran.",
+                blocks=(counters,),
+            )
         )
     blocks: list[Block | None] = [_load_chart(nodes), _node_table(nodes), counters]
     gpus = [(node.node, gpu) for node in nodes for gpu in node.gpus]

@@ -21,6 +21,7 @@ import polars as pl
 from perfkit.trace.columns import READER_VERSION
 from perfkit.trace.model import (
     Collectives,
+    DeviceCounter,
     DeviceFacts,
     Events,
     Issue,
@@ -72,6 +73,7 @@ class _Rest(msgspec.Struct):
     issues: tuple[Issue, ...]
     profiled: tuple[tuple[int, int], ...]
     has_memory: bool
+    counters: tuple[DeviceCounter, ...]
     names: tuple[str, ...]
     shapes: list[_Shape]
 
@@ -177,6 +179,7 @@ def _rest(key: str, trace: RankTrace) -> _Rest:
         issues=trace.issues,
         profiled=trace.profiled,
         has_memory=trace.memory is not None,
+        counters=trace.counters,
         names=trace.events.names,
         shapes=[_Shape(s.dims, s.dtypes, s.concrete, s.strides) for s in trace.events.shapes],
     )
@@ -208,6 +211,7 @@ def _trace(folder: Path, rest: _Rest, path: Path) -> RankTrace:
         issues=rest.issues,
         memory=_table(folder, MemorySamples, file="memory") if rest.has_memory else None,
         profiled=rest.profiled,
+        counters=rest.counters,
     )
 
 

@@ -12,6 +12,7 @@ from perfkit.trace.model import (
     I32,
     NONE,
     Collectives,
+    DeviceCounter,
     Events,
     MemorySamples,
     OpShape,
@@ -107,6 +108,22 @@ def merge_traces(traces: Sequence[RankTrace]) -> RankTrace:
         issues=tuple(issue for trace in traces for issue in trace.issues),
         memory=_stacked(memory, MemorySamples) if memory else None,
         profiled=tuple(span for trace in traces for span in trace.profiled),
+        counters=_merge_counters(traces),
+    )
+
+
+def _merge_counters(traces: Sequence[RankTrace]) -> tuple[DeviceCounter, ...]:
+    """Return one entry a counter: the mean over the samples of all files."""
+    found: dict[str, list[DeviceCounter]] = {}
+    for counter in (counter for trace in traces for counter in trace.counters):
+        found.setdefault(counter.name, []).append(counter)
+    return tuple(
+        DeviceCounter(
+            name=name,
+            mean=sum(c.mean * c.samples for c in own) / sum(c.samples for c in own),
+            samples=sum(c.samples for c in own),
+        )
+        for name, own in found.items()
     )
 
 

@@ -2,12 +2,13 @@
 
 Times are nanoseconds since the session's start; with the session's UTC epoch they become Unix time.
 Names lie in StringIds, kernels find their launch by correlation within their process. NCCL is known
-by the names of kernels and NVTX ranges; an export holds no message sizes, no shapes and no groups.
+by the names of kernels and NVTX ranges, its sizes and communicators by the payloads of those ranges
+where the export has them. An export holds no shapes and does not say which ranks form a group.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perfkit.errors import InputError
@@ -18,6 +19,8 @@ from perfkit.trace.kinds import FIRST_DEVICE_KIND
 from perfkit.trace.model import NONE, DeviceFacts, Issue, RankTrace
 from perfkit.trace.nsys_columns import Left, read_columns
 from perfkit.trace.nsys_db import Export, open_export
+from perfkit.trace.nsys_metrics import read_counters
+from perfkit.trace.nsys_payloads import Payloads, described, read_payloads
 from perfkit.trace.nsys_processes import Membership, Process, find_processes, membership
 from perfkit.trace.table_quality import issue, of_links, of_steps, of_values, worst_first
 
@@ -59,8 +62,17 @@ def read_nsys(path: Path, process: int, pattern: re.Pattern[str] | None = None) 
         table = event_table.build(columns, base, {}, pattern)
         if not len(table.events):
             raise InputError(f"{path}: holds no events of this process", hint="give another export")
-        issues = worst_first(_issues(path.name, export, table, left, pattern))
-        return _trace(path, export, table, issues, f"nsys:{base}" if base else "")
+        payloads = read_payloads(export, process)
+        issues = worst_first(
+            [*_issues(path.name, export, table, left, pattern), *_of_payloads(path.name, payloads)]
+        )
+        trace = _trace(path, export, table, issues, f"nsys:{base}" if base else "")
+        groups = Groups(list(trace.groups))
+        told = described(trace.collectives, trace.events, base, payloads, groups)
+        counters = read_counters(export, process, trace.device, trace.steps, base)
+        if export.count("GPU_METRICS") and not counters:
+            trace = replace(trace, issues=(*trace.issues, _unused(path.name)))
+        return replace(trace, collectives=told, groups=tuple(groups.known), counters=counters)
 
 
 def _trace(
@@ -87,6 +99,25 @@ def _trace(
         recorders=traits.recorders(table.events),
         issues=issues,
     )
+
+
+def _unused(name: str) -> Issue:
+    return issue(
+        "METRICS_NOT_USED",
+        "info",
+        f"{name}: its GPU metric samples are left out: none fell into a step, or the export does "
+        "not say which GPU this process used",
+    )
+
+
+def _of_payloads(name: str, payloads: Payloads) -> Iterator[Issue]:
+    if payloads.undecoded:
+        yield issue(
+            "PAYLOADS_NOT_READ",
+            "info",
+            f"{name}: {payloads.undecoded} NVTX payloads do not agree with their schemas and were "
+            "left out: sizes of those NCCL calls are unknown",
+        )
 
 
 def _epoch(export: Export) -> int:
@@ -143,11 +174,4 @@ def _issues(
     if not (table.events.kind >= FIRST_DEVICE_KIND).any():
         yield issue(
             "NO_DEVICE_WORK", "warning", f"{name}: holds no kernels and no copies of this process"
-        )
-    if export.count("GPU_METRICS"):
-        yield issue(
-            "METRICS_NOT_USED",
-            "info",
-            f"{name}: its {export.count('GPU_METRICS')} GPU metric samples are not part of the "
-            "analysis",
         )

@@ -77,13 +77,25 @@ class Export:
         given: Sequence[int] = (),
     ) -> tuple[I64, list[str]]:
         """Return integer columns and, of the same rows, one text column."""
-        chosen = [*(self._integer(table, column) for column in columns), self._blob(table, text)]
+        numbers, words = self.with_bytes(table, columns, text, where, given)
+        return numbers, [_text(word) for word in words]
+
+    def with_bytes(
+        self,
+        table: str,
+        columns: Sequence[str],
+        blob: str,
+        where: str = "",
+        given: Sequence[int] = (),
+    ) -> tuple[I64, list[bytes]]:
+        """Return integer columns and, of the same rows, one column as it is stored."""
+        chosen = [*(self._integer(table, column) for column in columns), self._blob(table, blob)]
         parts = [np.zeros((0, len(columns)), np.int64)]
-        words: list[str] = []
+        stored: list[bytes] = []
         for rows in self._batches(table, chosen, where, given):
             parts.append(np.array([row[:-1] for row in rows], np.int64))
-            words += [_text(row[-1]) for row in rows]
-        return np.concatenate(parts), words
+            stored += [row[-1] or b"" for row in rows]
+        return np.concatenate(parts), stored
 
     def names(self, ids: I64) -> dict[int, str]:
         """Return the strings that StringIds holds for `ids`; those it lacks are left out."""

@@ -49,14 +49,11 @@ def export(nsys: str, report: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             draft = Path(folder) / "export.sqlite"
-            command = [nsys, "export", "--type", "sqlite", "--output", str(draft)]
-            done = subprocess.run(
-                [*command, str(report.absolute())],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                timeout=TIMEOUT_SECONDS,
-            )
+            # Payloads hold the sizes of NCCL's calls; releases before 2023 cannot export them.
+            done = _run(nsys, report, draft, "--include-blobs=true")
+            if done.returncode != 0:
+                draft.unlink(missing_ok=True)
+                done = _run(nsys, report, draft)
             if done.returncode != 0 or not draft.is_file():
                 raise _failed(report, _last_line(done.stderr or done.stdout))
             draft.rename(target)
@@ -64,6 +61,17 @@ def export(nsys: str, report: Path, target: Path) -> None:
         raise _failed(report, error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
         raise _failed(report, f"it took more than {TIMEOUT_SECONDS} s") from error
+
+
+def _run(nsys: str, report: Path, draft: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+    command = [nsys, "export", "--type", "sqlite", *options, "--output", str(draft)]
+    return subprocess.run(
+        [*command, str(report.absolute())],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+    )
 
 
 def _failed(report: Path, reason: str) -> InputError:

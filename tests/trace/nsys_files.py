@@ -59,6 +59,11 @@ class Export:
         row = (start, end, 59, said[0], owner(pid, pid), said[1], 0)
         self.add("NVTX_EVENTS", columns, [row])
 
+    def payload(self, text: str, start: int, end: int, blob: object, *, thread: int = 0) -> None:
+        columns = ("start", "end", "eventType", "globalTid", "textId", "domainId", "binaryData")
+        row = (start, end, 59, owner(PID, thread or PID), self.text(text), 1, blob)
+        self.add("NVTX_EVENTS", columns, [row])
+
     def copy(self, kind: int, start: int, end: int, correlation: int, **more: int) -> None:
         columns = (
             "start", "end", "deviceId", "streamId", "correlationId", "globalPid", "bytes",
