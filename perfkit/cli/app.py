@@ -21,6 +21,7 @@ COMMANDS = (
     ("whatif", "Predict what a change would bring, before making it, from a captured run."),
     ("scale", "Say how a training scales over ranks, and where the efficiency goes."),
     ("faults", "Kill a rank, and say whether and how fast the training resumes."),
+    ("writeup", "Write a course lab's report from runs, and measure what it lacks."),
     ("capture", "Trace some steps of a training that is already running."),
     ("dump", "Write every rank's Python stacks, last step and last collective, and show them."),
     ("export", "Write a run for Perfetto, or as tables, with the clocks of all ranks aligned."),

@@ -9,13 +9,23 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from perfkit.report import axes, palette
 from perfkit.report.geometry import line_labels
-from perfkit.report.model import Bound, BoundChart, Dot, Dots, Line, PlotChart
+from perfkit.report.model import (
+    Bar,
+    BarChart,
+    Bound,
+    BoundChart,
+    Dot,
+    Dots,
+    Line,
+    PlotChart,
+)
 
-Chart = PlotChart | BoundChart
+Chart = PlotChart | BoundChart | BarChart
 
 WIDTH = 960.0
 _LEFT, _RIGHT, _HEIGHT = 110.0, 30.0, 380.0
 _ROW, _NAME = 20.0, 330.0
+_STACK, _LABEL, _LEGEND_ROW = 26.0, 170.0, 5
 _INK, _FAINT, _RULE = "#10141a", "#5a6472", "#e3e6eb"
 
 
@@ -27,13 +37,19 @@ def figure(title: str, charts: Sequence[Chart]) -> str:
     top = 60.0
     for chart in charts:
         group = SubElement(root, "g", {"transform": f"translate(0 {top:.0f})"})
-        height = _plot(group, chart) if isinstance(chart, PlotChart) else _bounds(group, chart)
+        height = _panel(group, chart)
         top += height + 30
     for element in (root, background):
         element.set("width", f"{WIDTH:.0f}")
         element.set("height", f"{top:.0f}")
     root.set("viewBox", f"0 0 {WIDTH:.0f} {top:.0f}")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _panel(parent: Element, chart: Chart) -> float:
+    if isinstance(chart, PlotChart):
+        return _plot(parent, chart)
+    return _bounds(parent, chart) if isinstance(chart, BoundChart) else _stacks(parent, chart)
 
 
 def _text(  # noqa: PLR0913 - the attributes of a text are independent of each other
@@ -202,6 +218,34 @@ def _bar(parent: Element, y: float, row: Bound) -> None:
         _box(group, y + 8, row.least / 100 * span, 4, _INK)
     longest = max(row.measured, row.least or 0.0) / 100 * span
     _text(group, _NAME + longest + 6, y + 14, row.text, size=11)
+
+
+def _stacks(parent: Element, chart: BarChart) -> float:
+    """Draw stacked bars; the key "gap" stands for nothing."""
+    y = _head(parent, chart)
+    keys = [key for key in chart.legend if key != "gap"]
+    for row in range(0, len(keys), _LEGEND_ROW):
+        some = keys[row : row + _LEGEND_ROW]
+        entries = [("square", palette.look(key).light, palette.label(key)) for key in some]
+        y += _legend(parent, y, entries)
+    for bar in chart.bars:
+        _stack(parent, y, bar)
+        y += _STACK
+    return y
+
+
+def _stack(parent: Element, y: float, bar: Bar) -> None:
+    span, x = WIDTH - _LABEL - 130, _LABEL
+    _text(parent, x - 8, y + 15, bar.label, size=11, anchor="end")
+    for part in bar.segments:
+        width = part.width / 100 * span
+        if part.key != "gap":
+            size = {"x": f"{x:.1f}", "y": f"{y + 2:.1f}", "width": f"{width:.1f}", "height": "18"}
+            colour = palette.look(part.key).light
+            box = SubElement(parent, "rect", size | {"fill": colour, "stroke": "#ffffff"})
+            SubElement(box, "title").text = part.hover
+        x += width
+    _text(parent, x + 6, y + 15, bar.total, size=11)
 
 
 def _box(parent: Element, y: float, width: float, height: float, colour: str) -> None:

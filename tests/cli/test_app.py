@@ -42,6 +42,9 @@ OPTIONS = {
         *("--price-per-gpu-hour", "--samples", "--tokens"),
     },
     "faults": {"--kill-rank", "--at-step", "--mtbf", "--out", "--time-limit", "--json"},
+    "writeup": {
+        *("--out", "--measure", "--repeats", "--window", "--time-limit", "--scale", "--faults"),
+    },
     "export": {"--format", "--out", "--redact"},
     "schema": set(),
     "doctor": {"--json"},

@@ -1,0 +1,234 @@
+"""`perfkit writeup`: the course's lab reports, filled from runs."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from perfkit.cli import console
+from perfkit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from perfkit.cli.writeup_measure import Plan
+    from perfkit.report.writeup.document import Document
+
+COMMAND = "perfkit.command"
+
+
+class Lab(StrEnum):
+    """The labs whose reports can be written."""
+
+    lab04 = "lab04"
+    lab09 = "lab09"
+
+
+class AfterDashes(TyperCommand):
+    """Keeps what follows -- apart from the runs before it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; the command after -- is left alone."""
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta[COMMAND] = args[at + 1 :]
+        return super().parse_args(ctx, args[:at])
+
+
+COMMAND_CLASS = AfterDashes
+
+
+def command(
+    ctx: typer.Context,
+    lab: Annotated[Lab, typer.Argument(help="Which lab.", show_default=False)],
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN...]",
+            help="The baseline, then runs with changes. ROLE=RUN says what a run is: base, nocomm, "
+            "amp, accum, loader, all for lab04; base, trap, fix for lab09.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to write: .md (figures beside it) or .html.",
+            show_default="LAB.md",
+        ),
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Run what evidence is missing, with the command after --; resumes."
+        ),
+    ] = False,
+    repeats: Annotated[int, typer.Option(metavar="K", min=1, help="Runs of each variant.")] = 3,
+    window: Annotated[
+        str, typer.Option(metavar="A:B", help="Steps to profile in every run.")
+    ] = "10:19",
+    time_limit: Annotated[
+        str, typer.Option(metavar="TIME", help="Longest time for one run: 90s, 10m, 1h.")
+    ] = "1h",
+    scale: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="A result of perfkit scale; may be repeated.", show_default=False
+        ),
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A result of perfkit faults.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a lab report from runs: tables, figures, and what was measured in words.
+
+    What is missing is a named gap with the command that fills it; --measure fills it. Places for
+    your own reasoning are marked. Example: perfkit writeup lab04 --measure --
+    torchrun --nproc-per-node 2 train.py
+    """
+    words: Sequence[str] = ctx.meta[COMMAND]
+    target = out or Path(f"{lab.value}.md")
+    if target.suffix not in (".md", ".html"):
+        raise UsageError(f"--out {target}: neither .md nor .html", hint="--out lab04.md")
+    if measure != bool(words):
+        raise UsageError(
+            "--measure and a command after -- belong together",
+            hint=f"perfkit writeup {lab.value} --measure -- torchrun train.py",
+        )
+    given = list(runs or [])
+    plan = None
+    if measure:
+        plan, more = _measured(lab, target, given, words, repeats, window, time_limit)
+        given += more
+    if not given:
+        raise UsageError(
+            "no run to write about",
+            hint=f"perfkit writeup {lab.value} BASE TUNED..., or --measure -- CMD",
+        )
+    document = build(lab, given, plan, shlex.join(words), _line(), scale or [], faults)
+    write(document, target)
+
+
+def _line() -> str:
+    return "perfkit " + shlex.join(sys.argv[1:])
+
+
+def _measured(
+    lab: Lab,
+    target: Path,
+    given: Sequence[str],
+    words: Sequence[str],
+    repeats: int,
+    window: str,
+    time_limit: str,
+) -> "tuple[Plan, list[str]]":
+    """Run what is missing beside the report. Raises InputError where the baseline fails."""
+    from perfkit.cli import sweep, writeup_arms, writeup_measure
+    from perfkit.profiler.experiment import Beginning, Experiment
+
+    home = target.with_suffix("").with_name(f"{target.stem}-runs")
+    with console.progress("running") as show:
+
+        def begins(beginning: Beginning) -> None:
+            show(f"run {beginning.number} of {beginning.total}: {beginning.trial.name}")
+
+        experiment = Experiment(home, sweep.limits(None, window, time_limit), on_begin=begins)
+        have = frozenset(one.role for one in writeup_arms.load(given)) if given else frozenset()
+        try:
+            plan = writeup_measure.measure(lab.value, experiment, words, repeats, have)
+        except KeyboardInterrupt:
+            console.suggest(f"the same line goes on from here ({console.shown(home)})")
+            raise
+    return plan, writeup_measure.runs_of(home, plan)
+
+
+def build(
+    lab: Lab,
+    given: Sequence[str],
+    plan: "Plan | None",
+    cmd: str,
+    line: str,
+    scale: Sequence[Path],
+    faults: Path | None,
+) -> "Document":
+    """Read everything and build the document. Raises InputError."""
+    from perfkit.cli import writeup_arms
+    from perfkit.report.writeup import lab04, lab09
+    from perfkit.report.writeup.evidence import BASE, Evidence
+
+    loaded = writeup_arms.load(given)
+    base = next(one for one in loaded if one.role == BASE)
+    arms = writeup_arms.arms(
+        loaded,
+        guesses=plan.guesses if plan else None,
+        applied=plan.applied() if plan else None,
+        refused=plan.refused if plan else None,
+    )
+    machine = writeup_arms.machine_of(base)
+    found = Evidence(
+        machine=machine,
+        arms=arms,
+        traces=writeup_arms.traces_of(loaded),
+        measure=f"perfkit writeup {lab.value} --measure -- {cmd or machine.command or 'CMD'}",
+    )
+    if lab is Lab.lab04:
+        return lab04.build(found, line)
+    more = lab09.More(
+        scalings=tuple(_scaling(folder) for folder in scale),
+        faults=None if faults is None else _faults(faults),
+    )
+    return lab09.build(found, more, line)
+
+
+def _scaling(folder: Path) -> Any:
+    from perfkit.analyzers.scaling_result import Scaling
+
+    return _document(folder, "scale.json", Scaling, "perfkit scale")
+
+
+def _faults(folder: Path) -> Any:
+    from perfkit.analyzers.faults_result import Faults
+
+    return _document(folder, "faults.json", Faults, "perfkit faults")
+
+
+def _document(folder: Path, name: str, kind: Any, made_by: str) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode((folder / name).read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(
+            f"{folder}: no {name} that can be read", hint=f"give a result of {made_by}"
+        ) from error
+
+
+def write(document: "Document", target: Path) -> None:
+    """Write the document, its figures and its ledger, and say what is missing."""
+    from perfkit.cli import results
+    from perfkit.report.writeup import markdown, page
+    from perfkit.report.writeup.document import Figure
+
+    figures = target.with_name(f"{target.stem}-figures")
+    if target.suffix == ".html":
+        text = page.render(document)
+    else:
+        text = markdown.render(document, figures.name)
+        for block in document.blocks:
+            if isinstance(block, Figure):
+                results.write(figures / f"{block.name}.svg", block.svg.encode())
+    results.write(target, text.encode())
+    print(f"Wrote {console.shown(target)}: {document.words} words.")
+    if document.ledger:
+        ledger = target.with_name(f"{target.stem}-ledger.json")
+        results.write(ledger, json.dumps(document.ledger, indent=1).encode() + b"\n")
+        print(f"Wrote {console.shown(ledger)}.")
+    for gap in document.gaps:
+        print(f"Missing: {gap.what}")
+    if document.gaps:
+        console.suggest(document.gaps[0].command)

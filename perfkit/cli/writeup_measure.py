@@ -1,0 +1,220 @@
+"""`perfkit writeup --measure`: runs the evidence that a write-up lacks, and resumes."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perfkit.analyzers.refusal import Refusal
+from perfkit.cli import console, results
+from perfkit.errors import InputError
+from perfkit.recipes import guard
+from perfkit.recipes.activation import Choice, activate
+from perfkit.recipes.catalogue import BY_ID
+from perfkit.recipes.recipe import Numerics, Prediction, Situation
+from perfkit.recipes.situation import situation_of
+from perfkit.report.writeup.evidence import ALL, BASE, SILENT, Guess
+from perfkit.trace import run as run_folder
+from perfkit.trace.recipe_log import read_log
+from perfkit.trace.runner import Trial, interleaved
+
+if TYPE_CHECKING:
+    from perfkit.profiler.experiment import Experiment
+
+PREDICTIONS = "predictions.json"
+SEED = "0"
+LAB04 = {"amp": ("amp-bf16", "amp-fp16"), "accum": ("gradient-accumulation",)}
+LAB04 |= {"loader": ("loader", "pin-memory")}
+"""Roles of lab 04, each with the recipes that can play it, the first that applies."""
+LITTLE, MUCH = 1.02, 1.05
+"""A trap is predicted to gain at most the first; a fix at least the second."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What is to be run beside the baseline, and what cannot be."""
+
+    choices: dict[str, tuple[Choice, ...]] = field(default_factory=dict)
+    guesses: dict[str, Guess] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def applied(self) -> dict[str, tuple[str, guard.Tolerance]]:
+        """Return what each role changes, in words, and how far it may move the numbers."""
+        found = {}
+        for role, choices in self.choices.items():
+            told = "; ".join(f"{c.recipe.title} ({c.label})" for c in choices)
+            found[role] = (told or "DDP's no_sync for the whole run", tolerance_of(choices))
+        return found
+
+
+def tolerance_of(choices: Sequence[Choice]) -> guard.Tolerance:
+    """Return the tolerance of recipes together: that of the one that may move numbers most."""
+    if not choices:
+        return guard.UNJUDGED
+    order = list(Numerics)
+    loosest = max(choices, key=lambda c: order.index(c.recipe.numerics))
+    return guard.tolerance_of(loosest.recipe.id, loosest.recipe.numerics)
+
+
+def measure(
+    lab: str, experiment: "Experiment", words: Sequence[str], repeats: int, have: frozenset[str]
+) -> Plan:
+    """Run the baseline, write predictions down, then run the rest interleaved; resumable.
+
+    have: roles whose runs were given. Raises InputError where the baseline fails.
+    """
+    first = _trial(BASE, 1, words, {})
+    (ended,) = experiment.run([first])
+    if not ended.ok:
+        raise InputError(
+            f"the baseline failed: {ended.reason}",
+            hint=f"see {console.shown(ended.log) if ended.log else 'its log'}",
+        )
+    results.produce([ended.run], None)
+    situation = _situation(ended.run)
+    plan = lab04(situation) if lab == "lab04" else lab09(situation)
+    plan.choices = {role: own for role, own in plan.choices.items() if role not in have}
+    _write_down(experiment.folder / PREDICTIONS, plan)
+    points = [[_trial(BASE, k + 1, words, {}) for k in range(repeats)]]
+    for role, choices in plan.choices.items():
+        changes = _environment(role, choices)
+        points.append([_trial(role, k + 1, words, changes) for k in range(repeats)])
+    for one in experiment.run(interleaved(points)):
+        role = one.trial.name.rpartition("-run")[0]
+        if not one.ok:
+            console.say(f"{one.trial.name} failed: {one.reason}")
+            plan.refused.setdefault(role, f"the run failed: {one.reason}")
+        elif reason := _left_alone(one.run, plan.choices.get(role, ())):
+            plan.refused[role] = reason
+    return plan
+
+
+def runs_of(home: Path, plan: Plan) -> list[str]:
+    """Return the finished runs of roles that took effect, as ROLE=RUN."""
+    found = []
+    for role in (BASE, *plan.choices):
+        if role in plan.refused:
+            continue
+        found += [f"{role}={folder}" for folder in sorted(home.glob(f"{role}-run*")) if _ok(folder)]
+    return found
+
+
+def _ok(folder: Path) -> bool:
+    return folder.is_dir() and ".failed" not in folder.name
+
+
+def _trial(role: str, number: int, words: Sequence[str], changes: Mapping[str, str]) -> Trial:
+    environment = {**activate((), os.environ).environment, **changes, "PERFKIT_NUMERICS": SEED}
+    return Trial(name=f"{role}-run{number}", command=tuple(words), environment=environment)
+
+
+def _environment(role: str, choices: Sequence[Choice]) -> Mapping[str, str]:
+    if role == SILENT:
+        return {"PERFKIT_NO_SYNC": "1"}
+    return activate(choices, os.environ).environment
+
+
+def _situation(folder: Path) -> Situation:
+    run = run_folder.open_run([folder])
+    return situation_of(results.recall(folder), run, os.environ)
+
+
+def _left_alone(folder: Path, choices: Sequence[Choice]) -> str:
+    """Return why a recipe left a run as it was; "" where each took effect."""
+    log = read_log(run_folder.open_run([folder]))
+    for choice in choices:
+        reasons = log.reasons(choice.recipe.id)
+        if reasons:
+            return f"{choice.recipe.title}: {'; '.join(reasons)}"
+        if choice.recipe.in_rank and not log.took_effect(choice.recipe.id):
+            return f"{choice.recipe.title}: it was asked for and changed nothing"
+    return ""
+
+
+def lab04(situation: Situation) -> Plan:
+    """Communication off, each optimization of the lab, and all of them."""
+    plan = Plan(choices={SILENT: ()})
+    if situation.analysis.world.size < 2:
+        plan = Plan(refused={SILENT: "one rank has no gradient communication"})
+    together: list[Choice] = []
+    for role, candidates in LAB04.items():
+        known = [BY_ID[name] for name in candidates if name in BY_ID]
+        reasons = []
+        for recipe in known:
+            found = recipe.applicable(situation)
+            if isinstance(found, Refusal) or not recipe.can_apply:
+                reasons.append(found.reason if isinstance(found, Refusal) else "by hand only")
+                continue
+            choice = Choice(recipe=recipe, given=found.values)
+            plan.choices[role], plan.guesses[role] = (choice,), _guess(found)
+            together.append(choice)
+            break
+        else:
+            plan.refused[role] = "; ".join(reasons) or "there is no such recipe"
+    if len(together) > 1:
+        plan.choices[ALL] = tuple(together)
+    elif together:
+        plan.refused[ALL] = "only one of the three changes applies to this training"
+    return plan
+
+
+def lab09(situation: Situation) -> Plan:
+    """The change of the binding term that is predicted to gain most, and one that gains nothing."""
+    verdict = situation.analysis.verdict
+    binding = {verdict.dominant, verdict.limiter} - {None}
+    plan = Plan()
+    known = []
+    for recipe in BY_ID.values():
+        found = recipe.applicable(situation) if recipe.can_apply else None
+        if isinstance(found, Prediction):
+            known.append((recipe, found))
+    fixes = [(r, p) for r, p in known if r.addresses in binding and (p.expected or 1) >= MUCH]
+    traps = [
+        (r, p)
+        for r, p in known
+        if r.addresses not in binding and _most(p) is not None and (_most(p) or 0) <= LITTLE
+    ]
+    for role, options, pick in (("fix", fixes, max), ("trap", traps, min)):
+        if not options:
+            plan.refused[role] = (
+                f"no recipe that perfkit can apply is predicted to gain "
+                f"{'enough on' if role == 'fix' else 'almost nothing off'} the binding term"
+            )
+            continue
+        recipe, found = pick(options, key=lambda o: (o[1].expected or _most(o[1]) or 1, o[0].id))
+        plan.choices[role] = (Choice(recipe=recipe, given=found.values),)
+        plan.guesses[role] = _guess(found)
+    return plan
+
+
+def _most(found: Prediction) -> float | None:
+    return found.expected if found.expected is not None else found.ceiling
+
+
+def _guess(found: Prediction) -> Guess:
+    return Guess(
+        speed_up=_most(found),
+        low=found.low,
+        high=found.high,
+        why=found.why if found.expected is not None else f"{found.why} (at most)",
+    )
+
+
+def _write_down(file: Path, plan: Plan) -> None:
+    """Keep the predictions as they were before anything was measured: the first ones count."""
+    if file.exists():
+        known = json.loads(file.read_text())["predictions"]
+        plan.guesses = {role: Guess(**values) for role, values in known.items()}
+        return
+    document = {
+        "schema_version": 1,
+        "written_utc": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+        "predictions": {
+            role: {"speed_up": g.speed_up, "low": g.low, "high": g.high, "why": g.why}
+            for role, g in plan.guesses.items()
+        },
+    }
+    results.write(file, json.dumps(document, indent=1).encode() + b"\n")

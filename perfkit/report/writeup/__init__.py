@@ -1,0 +1,1 @@
+"""Lab reports from runs: pure builders of text, tables and figures."""

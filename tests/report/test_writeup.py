@@ -1,0 +1,204 @@
+"""The lab reports: their numbers are those of the runs, gaps are named, names stay text."""
+
+import json
+import re
+from collections.abc import Sequence
+from xml.etree.ElementTree import fromstring
+
+import pytest
+from msgspec.structs import replace
+
+from perfkit.analyzers.result import Analysis
+from perfkit.report.writeup import communication, iron, lab04, lab09, markdown, page
+from perfkit.report.writeup.document import Document, Figure, Gap, Grid, YourTurn
+from perfkit.report.writeup.evidence import BASE, SILENT, Arm, Evidence, Guess, Machine, speed_up
+from tests.report.parts import HOSTILE
+from tests.report.sample import hostile_gpu, io_bound
+
+LINE = "perfkit writeup lab04 base"
+MACHINE = Machine(hardware="2 processors", software="torch 2", command="torchrun train.py")
+
+
+def run(factor: float = 1.0) -> Analysis:
+    """The I/O-bound sample, so many times as fast."""
+    made = io_bound()
+    rate = made.throughput.samples_per_s
+    step = made.steps.median_ms
+    assert rate is not None
+    assert step is not None
+    return replace(
+        made,
+        throughput=replace(made.throughput, samples_per_s=rate * factor),
+        steps=replace(made.steps, median_ms=step / factor),
+    )
+
+
+def arm(role: str, factors: Sequence[float], **more: object) -> Arm:
+    return Arm(
+        role=role,
+        runs=tuple(f"runs/{role}-run{k + 1}" for k in range(len(factors))),
+        analyses=tuple(run(f) for f in factors),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def evidence(*arms: Arm) -> Evidence:
+    return Evidence(machine=MACHINE, arms=arms, traces=("base: t.json.gz",), measure="MEASURE")
+
+
+BASELINE = arm(BASE, (1.0, 1.01, 0.99), losses=(2.0, 2.0, 2.0), loss_step=39)
+FULL = evidence(
+    BASELINE,
+    arm(SILENT, (1.25, 1.26, 1.24)),
+    arm(
+        "amp",
+        (1.5, 1.52, 1.48),
+        losses=(2.02,),
+        guess=Guess(speed_up=1.4, low=1.3, high=1.6, why="w"),
+    ),
+    arm("accum", (1.0, 1.03, 0.97)),
+    arm("loader", (1.3, 1.31, 1.29)),
+    arm("all", (2.0, 2.02, 1.98)),
+)
+
+
+def grid(document: Document, first: str) -> Grid:
+    return next(b for b in document.blocks if isinstance(b, Grid) and b.header[0] == first)
+
+
+def test_a_speed_up_is_that_of_the_throughputs_with_its_interval() -> None:
+    known = speed_up(BASELINE, arm("amp", (1.5, 1.52, 1.48)))
+    assert known is not None
+    assert known.ratio == pytest.approx(1.5, rel=1e-3)
+    assert known.low is not None
+    assert known.high is not None
+    assert known.low < 1.5 < known.high
+    assert known.proven is True
+    assert speed_up(BASELINE, arm("x", (1.0, 1.03, 0.97))).proven is False  # type: ignore[union-attr]
+    one = speed_up(arm(BASE, (1.0,)), arm("amp", (1.5,)))
+    assert one is not None
+    assert (one.low, one.proven) == (None, None)
+
+
+def test_communication_by_both_ways() -> None:
+    traced, lab = communication.by_trace(FULL), communication.by_lab(FULL)
+    assert traced is not None
+    assert lab is not None
+    assert lab.share == pytest.approx(1 - 1 / 1.25, rel=1e-3)
+    assert traced.share == pytest.approx(BASELINE.first.budget.rollup["communication"])
+    assert traced.communication_ms == pytest.approx(traced.share * (BASELINE.step_ms or 0))
+
+
+def test_the_lab_s_table_has_its_five_rows() -> None:
+    document = lab04.build(FULL, LINE)
+    table = grid(document, "Optimization")
+    assert table.header == ("Optimization", "Throughput", "Speedup", "Memory", "Accuracy")
+    titles = [row[0] for row in table.rows]
+    assert titles == ["Baseline", "+ AMP", "+ Grad Accum", "+ DataLoader", "+ All"]
+    assert table.rows[1][2].startswith("1.50x (")
+    assert "+1.0%" in table.rows[1][4]
+    assert not document.gaps
+    assert 700 < document.words < 2500
+    assert sum(isinstance(block, YourTurn) for block in document.blocks) >= 5
+
+
+def test_prediction_and_measurement_stand_side_by_side() -> None:
+    text = markdown.render(lab04.build(FULL, LINE), "figures")
+    assert "| Predicted, before it was measured | 1.40x (1.30x to 1.60x) |" in text
+    assert "It is +7.1% off the prediction and inside its range" in text
+    assert "no gain is shown, 1.00x" in text  # accumulation, among what did not help
+
+
+def test_what_is_missing_is_a_gap_with_its_command() -> None:
+    document = lab04.build(evidence(BASELINE), LINE)
+    assert {gap.command for gap in document.gaps} == {"MEASURE"}
+    what = " ".join(gap.what for gap in document.gaps)
+    for row in ("+ AMP", "+ Grad Accum", "+ DataLoader", "+ All", "without gradient communication"):
+        assert row in what
+    assert grid(document, "Optimization").rows[1][1] == "missing"
+
+
+def test_what_could_not_be_run_says_why_and_is_no_gap() -> None:
+    refused = Arm(role="amp", runs=(), analyses=(), refused="autocast is on already")
+    document = lab04.build(evidence(BASELINE, refused), LINE)
+    text = markdown.render(document, "f")
+    assert "It was not run: autocast is on already." in text
+    assert not any("+ AMP" in gap.what for gap in document.gaps)
+
+
+def test_figures_are_svg_with_every_arm() -> None:
+    drawn = [b for b in lab04.build(FULL, LINE).blocks if isinstance(b, Figure)]
+    assert {figure.name for figure in drawn} >= {"budget", "throughput"}
+    for figure in drawn:
+        fromstring(figure.svg)
+    budget = next(f for f in drawn if f.name == "budget")
+    assert all(title in budget.svg for title in ("Baseline", "+ AMP", "+ All"))
+
+
+def hostile() -> Evidence:
+    made = hostile_gpu(2)
+    own = Arm(role=BASE, runs=("r",), analyses=(made,))
+    other = Arm(role="trap", runs=("t",), analyses=(made,), applied=HOSTILE[0])
+    machine = Machine(hardware=HOSTILE[0], software=HOSTILE[1], command=HOSTILE[0])
+    return Evidence(machine=machine, arms=(own, other), traces=(HOSTILE[0],), measure=HOSTILE[0])
+
+
+@pytest.mark.parametrize("lab", ["lab04", "lab09"])
+def test_hostile_names_stay_text(lab: str) -> None:
+    found = hostile()
+    document = (
+        lab04.build(found, HOSTILE[0])
+        if lab == "lab04"
+        else lab09.build(found, lab09.More(), HOSTILE[0])
+    )
+    html = page.render(document)
+    assert "<img" not in html
+    assert "<script" not in html
+    text = markdown.render(document, "f")
+    outside = "\n".join(
+        line for line in text.splitlines() if not line.startswith(("    ", ">     "))
+    )
+    assert not re.search(r"(?<!\\)<img", outside)
+
+
+def test_the_iron_law_s_terms_bind_by_their_size() -> None:
+    terms = iron.Terms(
+        step_s=0.1, flop=4e9, peak_flop_per_s=1e11, bytes=5e8, network_bytes=1e6,
+        compute_s=0.04, memory_s=0.05, network_s=0.01,
+    )  # fmt: skip
+    assert terms.binding == "memory"
+    assert terms.overhead_s == pytest.approx(0.05)
+    assert [t.note for t in terms.rows()[:3]] == ["", "binds", ""]
+    assert "50% of the step" in terms.sentence()
+    unknown = iron.Terms(
+        step_s=0.1, flop=None, peak_flop_per_s=None, bytes=None, network_bytes=1.0,
+        compute_s=None, memory_s=None, network_s=None,
+    )  # fmt: skip
+    assert (unknown.binding, unknown.overhead_s, len(unknown.lacking)) == (None, None, 3)
+
+
+def test_lab_09_holds_trap_and_fix_and_a_ledger() -> None:
+    guess = Guess(speed_up=1.0, low=0.99, high=1.01, why="w")
+    trap = arm("trap", (1.0, 1.01, 0.99), guess=guess)
+    fix = arm("fix", (1.5, 1.52, 1.48), guess=Guess(speed_up=1.6, low=1.2, high=1.8, why="w"))
+    document = lab09.build(evidence(BASELINE, trap, fix), lab09.More(), LINE)
+    table = grid(document, "Change")
+    assert [row[2].split(" ")[0] for row in table.rows] == ["1.00x", "1.60x"]
+    assert [row[3].split(" ")[0] for row in table.rows] == ["1.00x", "1.50x"]
+    gaps = " ".join(gap.what for gap in document.gaps)
+    assert "strong scaling" in gaps
+    assert "goodput" in gaps
+    ledger = json.loads(json.dumps(document.ledger))
+    assert [v["variant"] for v in ledger["variants"]] == ["base", "trap", "fix"]
+    assert ledger["variants"][2]["speed_up"] == pytest.approx(1.5, rel=1e-3)
+    rate = BASELINE.rate
+    assert rate is not None
+    assert ledger["variants"][0]["cost_rank_seconds_per_sample"] == pytest.approx(2 / rate)
+    text = markdown.render(document, "f")
+    assert "| 153 |" in text  # A100
+    assert "| 295 |" in text  # H100
+
+
+def test_gaps_are_blocks_with_commands() -> None:
+    blocks = lab04.build(evidence(BASELINE), LINE).blocks
+    assert all(b.command for b in blocks if isinstance(b, Gap))
