@@ -1,4 +1,4 @@
-"""What is wrong with one rank's trace that only its events show: dropped, overlapping, cut graphs.
+"""What is wrong with one rank's trace: events dropped, without time or overlapping, graphs cut.
 
 Each flaw is an issue; what it undermines, and no more, is withheld in `withholding.py`.
 """
@@ -13,6 +13,7 @@ from perfkit.trace.model import I64, NONE, Bool, Events, Issue, RankTrace
 from perfkit.units import percent
 
 DROPPED, OVERLAPPING = "EVENTS_DROPPED", "OVERLAPPING_EVENTS"
+ZERO_TIME = "ZERO_TIME_EVENTS"
 GRAPH_CUT, STEPS_MISSING = "GRAPH_UNDER_RECORDED", "STEPS_MISSING"
 FEW = 0.01
 """Below this share a flaw changes nothing that is shown."""
@@ -28,6 +29,7 @@ def trace_flaws(trace: RankTrace, windows: Windows) -> tuple[Issue, ...]:
     if windows.on_device:
         found += [
             *_dropped(trace, windows),
+            *_without_time(trace, windows),
             *_overlapping(trace, windows),
             *_graphs(trace, windows),
         ]
@@ -66,6 +68,26 @@ def _dropped(trace: RankTrace, windows: Windows) -> Iterator[Issue]:
             DROPPED,
             f"{percent(share)} of the kernels that were launched are not in the trace: the device "
             "seems idle where they ran",
+        )
+
+
+def _without_time(trace: RankTrace, windows: Windows) -> Iterator[Issue]:
+    """Kernels and transfers of no duration: the profiler lost when they ended.
+
+    Not so where durations are whole microseconds, as of Kineto before 2022: there it is rounding.
+    """
+    events = trace.events
+    work = np.isin(events.kind, (Kind.KERNEL, Kind.COMM_KERNEL)) & np.isin(
+        events.step, windows.step
+    )
+    lasting = events.duration_ns[work]
+    rounded = not (lasting % 1000).any() and not (events.start_ns[work] % 1000).any()
+    share = float((lasting <= 0).mean()) if work.any() and not rounded else 0.0
+    if share > FEW:
+        yield _issue(
+            ZERO_TIME,
+            f"{percent(share)} of the kernels have no duration: the device seems idle where they "
+            "ran, and sums over kernels lack them",
         )
 
 

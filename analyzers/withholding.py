@@ -1,6 +1,7 @@
 """What a flawed capture may still claim: each flaw lowers or withholds what it undermines, no more.
 
 EVENTS_DROPPED, GRAPH_UNDER_RECORDED  idle time may be false: no verdict `host`, no findings on idle
+ZERO_TIME_EVENTS                      both: no verdict `host`, no findings on idle or on sums
 OVERLAPPING_EVENTS                    sums over kernels are false: no findings that rest on them
 NON_STATIONARY                        steps are not alike: no confidence
 PROFILER_DILATION                     `host` may be the profiler's: only if it leads without it
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from perfkit.analyzers.result import CannotTell, Finding, Quality
-from perfkit.analyzers.trace_flaws import DROPPED, GRAPH_CUT, OVERLAPPING
+from perfkit.analyzers.trace_flaws import DROPPED, GRAPH_CUT, OVERLAPPING, ZERO_TIME
 from perfkit.analyzers.verdict import FAMILIES, Decision
 
 IDLE_FINDINGS = frozenset({"launch_bound", "host_syncs", "allocator"})
 SUM_FINDINGS = frozenset({"fp32_matmul", "unfused_optimizer", "pageable_copies"})
+IDLE_FLAWS = frozenset({DROPPED, GRAPH_CUT, ZERO_TIME})
+SUM_FLAWS = frozenset({OVERLAPPING, ZERO_TIME})
 FALSE_IDLE = "device_idle_uncertain"
 DILATED = "profiler_dilation"
 PROFILE_LESS = "perfkit profile --window 10:12 -- CMD"
@@ -32,7 +35,7 @@ def lower(decision: Decision, quality: Quality, dilation: float | None) -> Decis
     dilation: by which share profiled steps are longer than unprofiled ones; None: not known.
     """
     codes = codes_of(quality)
-    if decision.label == "host" and codes & {DROPPED, GRAPH_CUT}:
+    if decision.label == "host" and codes & IDLE_FLAWS:
         return replace(
             decision, label="undetermined", reason=FALSE_IDLE, dominant=None, limiter=None,
             margin=None, confidence=None,
@@ -56,25 +59,27 @@ def supported(findings: tuple[Finding, ...], quality: Quality) -> tuple[Finding,
     """Leave findings out that rest on what a flaw spoils."""
     codes = codes_of(quality)
     spoilt: frozenset[str] = frozenset()
-    if codes & {DROPPED, GRAPH_CUT}:
+    if codes & IDLE_FLAWS:
         spoilt |= IDLE_FINDINGS
-    if OVERLAPPING in codes:
+    if codes & SUM_FLAWS:
         spoilt |= SUM_FINDINGS
     return tuple(f for f in findings if f.id not in spoilt)
 
 
 def not_told(codes: frozenset[str]) -> Iterator[CannotTell]:
     """Say what the flaws withhold."""
-    if codes & {DROPPED, GRAPH_CUT}:
+    if codes & IDLE_FLAWS:
         yield CannotTell(
             claim="how long the device was idle, and whether the host is the reason",
-            why="kernels that ran are missing from the trace",
+            why="kernels that ran are missing from the trace, or without their duration",
             remedy=f"record fewer steps at a time: {PROFILE_LESS}",
         )
-    if OVERLAPPING in codes:
+    if codes & SUM_FLAWS:
         yield CannotTell(
             claim="time by kernel",
-            why="kernels of one stream overlap in the trace, so that their sums count time twice",
+            why="kernels of one stream overlap in the trace, so that their sums count time twice"
+            if OVERLAPPING in codes
+            else "kernels have no duration, so that their sums are too small",
             remedy=f"record fewer steps at a time: {PROFILE_LESS}",
         )
     if "NON_STATIONARY" in codes:

@@ -106,6 +106,35 @@ def test_dropped_kernels_leave_the_input_verdict_alone() -> None:
     assert "slow_loader" in {f.id for f in analysis.findings}
 
 
+def instant(trace: RankTrace, every: int) -> RankTrace:
+    """Take the duration from every n-th kernel, as a profiler that lost their ends."""
+    events = trace.events
+    kernels = np.flatnonzero(events.kind == Kind.KERNEL)[::every]
+    end = events.end_ns.copy()
+    end[kernels] = events.start_ns[kernels]
+    return replace(trace, events=replace(events, duration_ns=end - events.start_ns))
+
+
+def test_kernels_without_duration_take_the_host_verdict_back_and_sums_too() -> None:
+    analysis = analysed(instant(launching(kernel_ms=6.000123), 2))
+    assert "ZERO_TIME_EVENTS" in codes(analysis) and analysis.quality.status == "degraded"
+    message = next(i.message for i in analysis.quality.issues if i.code == "ZERO_TIME_EVENTS")
+    assert message.startswith("50% of the kernels have no duration")
+    assert analysis.verdict.label != "host"
+    claims = {c.claim for c in analysis.quality.cannot_tell}
+    assert "time by kernel" in claims and any("device was idle" in c for c in claims)
+
+
+def test_kernels_without_duration_leave_the_input_verdict_alone() -> None:
+    analysis = analysed(instant(launching(kernel_ms=2.000123, loader_ms=70.0), 10))
+    assert "ZERO_TIME_EVENTS" in codes(analysis)
+    assert analysis.verdict.label == "io"
+
+
+def test_durations_rounded_to_microseconds_are_no_flaw() -> None:
+    assert "ZERO_TIME_EVENTS" not in codes(analysed(instant(launching(kernel_ms=6.0), 2)))
+
+
 def test_a_few_dropped_kernels_are_no_flaw() -> None:
     analysis = analysed(without(launching(), lambda s, n: s == 3 and n == 0))
     assert "EVENTS_DROPPED" not in codes(analysis)
