@@ -12,13 +12,16 @@ import msgspec
 import numpy as np
 
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind
-from perfkit.trace.model import NONE, RankTrace
+from perfkit.trace.model import I64, NONE, RankTrace
 from perfkit.trace.redaction import Redaction
 
 STREAM_ROWS = 1_000_000
 """Device streams get thread numbers from here on: no two rows of a process may share one."""
 DEVICE_ROWS = 1_000
 STEP_ROW = 1
+LANE_ROWS = 100_000
+MOST_LANES = 9
+"""Slices of one row must nest: viewers drop or misdraw those that overlap otherwise."""
 _encode = msgspec.json.encode
 
 
@@ -61,17 +64,40 @@ def _process(trace: RankTrace, redaction: Redaction) -> Iterator[bytes]:
             name = f"training thread {thread}"
         else:
             name = f"thread {thread}"
+        lane = row % STREAM_ROWS // LANE_ROWS
+        name += f" (overlapping {lane})" if lane else ""
         yield _meta(trace.rank, row, "thread_name", {"name": name})
 
 
 def _rows(trace: RankTrace) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the thread number of every event: host threads in order of use, then streams."""
+    """Return the thread number of every event: host threads in order of use, then streams.
+
+    An event that overlaps another of its thread without being inside it gets a row beside.
+    """
     events = trace.events
     on_device = events.kind >= FIRST_DEVICE_KIND
     rows = np.unique(events.thread, return_inverse=True)[1]
     host = rows + STEP_ROW + 1
     device = np.maximum(events.device.astype(np.int64), 0) * DEVICE_ROWS * DEVICE_ROWS
-    return np.where(on_device, STREAM_ROWS + device + rows, host)
+    placed = np.where(on_device, STREAM_ROWS + device + rows, host)
+    return placed + LANE_ROWS * _lanes(placed.tolist(), events.start_ns, events.end_ns)
+
+
+def _lanes(rows: list[int], start_ns: I64, end_ns: I64) -> I64:
+    """Return for each event the first lane of its row in which it nests; sorted by start."""
+    open_ends: dict[tuple[int, int], list[int]] = {}
+    lanes = np.zeros(len(rows), np.int64)
+    spans = zip(rows, start_ns.tolist(), end_ns.tolist(), strict=True)
+    for number, (row, start, end) in enumerate(spans):
+        for lane in range(MOST_LANES):
+            within = open_ends.setdefault((row, lane), [])
+            while within and within[-1] <= start:
+                within.pop()
+            if not within or end <= within[-1]:
+                break
+        within.append(end)
+        lanes[number] = lane
+    return lanes
 
 
 def _steps(trace: RankTrace, shift: int) -> Iterator[bytes]:
@@ -92,17 +118,17 @@ def _events(trace: RankTrace, shift: int, redaction: Redaction) -> Iterator[byte
     names = [_encode(redaction.text(name)) for name in events.names]
     kinds = {int(kind): kind.name.lower().encode() for kind in Kind}
     facts = _facts(trace)
+    rows = _rows(trace).tolist()
     columns = zip(
         events.kind.tolist(),
         events.name.tolist(),
-        _rows(trace).tolist(),
+        rows,
         (events.start_ns + shift).tolist(),
         events.duration_ns.tolist(),
         events.step.tolist(),
         events.launch.tolist(),
         strict=True,
     )
-    rows = _rows(trace).tolist()
     starts = (events.start_ns + shift).tolist()
     for number, (kind, name, row, start, duration, step, launch) in enumerate(columns):
         args = facts.get(number, {})
@@ -112,7 +138,7 @@ def _events(trace: RankTrace, shift: int, redaction: Redaction) -> Iterator[byte
             kinds[kind], names[name], rank, row,
         )  # fmt: skip
         yield body + _times(start, duration) + b',"args":%b}' % _encode(args)
-        if launch != NONE:
+        if launch != NONE and starts[launch] <= start:  # else clocks differ: no arrow goes back
             flow = rank * (1 << 32) + number
             yield _flow("s", flow, rank, rows[launch], starts[launch])
             yield _flow("f", flow, rank, row, start)

@@ -15,6 +15,7 @@ from perfkit.trace.run import load_rank, open_run
 from tests.cli.conftest import Call
 from tests.trace.files import document, kernel, launch, op, span, step, write
 from tests.trace.folders import add_node, add_rank, add_trace
+from tests.trace.trace_event_format import problems
 
 HOSTILE = (
     "=cmd|' /C calc'!A0",
@@ -81,6 +82,65 @@ def moved(source: Path, target: Path, microseconds: int) -> Path:
         if "ts" in event:
             event["ts"] += microseconds
     return write(target, content)
+
+
+def test_hostile_names_keep_to_the_format(perfkit: Call, hostile: Path, tmp_path: Path) -> None:
+    assert perfkit("export", hostile, "--out", tmp_path / "all.json").status == 0
+    assert problems(json.loads((tmp_path / "all.json").read_bytes())) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["dlrm_v100_8ranks", "lightllm_h200_tp8_cudagraph", "kineto_2020_array.json.gz",
+     "hta_cpu_only_gloo_300.json.gz", "torchrec_v100_4ranks_opt4"],
+)  # fmt: skip
+def test_real_captures_keep_to_the_format(
+    perfkit: Call, shared_traces: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "all.json"
+    assert perfkit("export", shared_traces / "kineto" / name, "--out", out).status == 0
+    assert problems(json.loads(out.read_bytes())) == []
+
+
+def test_overlapping_kernels_of_a_stream_get_a_row_beside(perfkit: Call, tmp_path: Path) -> None:
+    events = [step(1, 0, 500.0)]
+    for number in range(3):  # each begins in the one before and ends after it
+        events += [launch(1.0 + number, number + 1)]
+        events += [kernel(f"k{number}", 10.0 + 4 * number, 10.0, number + 1)]
+    source = write(tmp_path / "t.json", document(events))
+    out = tmp_path / "all.json"
+    assert perfkit("export", source, "--out", out).status == 0
+    content = json.loads(out.read_bytes())
+    assert problems(content) == []
+    rows = {
+        e["tid"]: e["args"]["name"] for e in content["traceEvents"] if e["name"] == "thread_name"
+    }
+    drawn = {e["name"]: rows[e["tid"]] for e in content["traceEvents"] if e.get("cat") == "kernel"}
+    assert drawn == {
+        "k0": "device 0 stream 7",
+        "k1": "device 0 stream 7 (overlapping 1)",
+        "k2": "device 0 stream 7 (overlapping 2)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ph": "B"}, "phase"),
+        ({"tid": 1 << 40}, "pid and tid"),
+        ({"ts": -1.0}, "times"),
+        ({"dur": 14.0}, "overlaps"),
+        ({"ts": 400.0}, "no slice"),
+    ],
+)
+def test_the_check_of_the_format_can_fail(change: dict[str, Any], said: str) -> None:
+    slices = [{"ph": "X", "cat": "c", "name": "n", "pid": 0, "tid": 1, "ts": t, "dur": 10.0}
+              for t in (0.0, 12.0)]  # fmt: skip
+    ends = [{"ph": p, "cat": "l", "name": "l", "id": 1, "pid": 0, "tid": 1, "ts": t}
+            for p, t in (("s", 1.0), ("f", 13.0))]  # fmt: skip
+    assert problems({"traceEvents": [*slices, *ends]}) == []
+    broken = {"traceEvents": [slices[0] | change, slices[1], *ends]}
+    assert said in " ".join(problems(broken))
 
 
 def test_clocks_are_aligned(perfkit: Call, shared_traces: Path, tmp_path: Path) -> None:
