@@ -59,13 +59,14 @@ class Settings:
 
 @dataclass(slots=True)
 class Search:
-    """One search. `changed` is called with the ledger after every decision."""
+    """One search. `changed` is called with the ledger after every decision, `tries` before one."""
 
     laboratory: Laboratory
     recipes: Sequence[Recipe]
     settings: Settings
     book: ledger.Optimization
     changed: Callable[[ledger.Optimization], None] = lambda book: None
+    tries: Callable[[Candidate], None] = lambda candidate: None
     spent_s: float = 0.0
     trials: int = 0
     stack: list[Choice] = field(default_factory=list)
@@ -156,6 +157,7 @@ class Search:
     def _try(self, candidate: Candidate) -> bool:
         """Compare a candidate with the stack so far; True if it is kept."""
         assert self.noise is not None and self.floor is not None
+        self.tries(candidate)
         recipe, floor = candidate.choice.recipe, self.floor
         allowed = guard.tolerance_of(recipe.id, candidate.numerics)
         seen: list[guard.Guarded] = []
