@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from perfkit.errors import SetupError
-from perfkit.profiler import child, closing, host, pyspy, run_folder
+from perfkit.profiler import child, closing, host, own_traces, pyspy, run_folder
 from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.hang import HangWatch
 from perfkit.profiler.inrank import recipe_request
 from perfkit.profiler.inrank.capture import Capture, Detail
 from perfkit.profiler.live import LiveVerdict
+from perfkit.profiler.metrics import MetricsServer
 from perfkit.profiler.nsys import collect, report_place
 from perfkit.profiler.nsys import find as find_nsys
 from perfkit.profiler.stack_sampling import StackSampling
@@ -48,6 +49,7 @@ class ProfileOptions:
     output: Path | None = None  # a file for its stdout and stderr; None: our own
     on_hang: float | None = None  # seconds without a step after which stacks are dumped
     py_spy: bool = False  # sample Python stacks around the first window
+    metrics_port: int | None = None  # serve metrics for Prometheus there; 0: any free port
     live: bool = False  # a verdict once the first window has closed, while the command runs
     tell: Callable[[str], None] = field(default=lambda text: None)  # what cannot wait for the end
 
@@ -109,6 +111,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         {**os.environ, **options.environment}, request_of(options, run, document)
     )
     try:
+        served = metrics_of(options, run, node)
         report = report_place(run, node, options.windows_to_trace()[0]) if nsys else run
         started = nsys.wrap(command, report) if nsys else command
         with _opened(options.output) as output:
@@ -116,7 +119,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
     except BaseException:
         run_folder.withdraw(run, node)
         raise
-    companions = companions_of(options, run, node)
+    companions = (*companions_of(options, run, node), *served)
     with accompanied(companions):
         waited = child.wait(process, seconds=options.seconds)
     late = collect(nsys, report) if nsys else ()
@@ -136,6 +139,13 @@ def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Compan
         window = next(iter(options.windows_to_trace()), DEFAULT_WINDOW)
         found.append(StackSampling(run, node, window, program))
     return tuple(found)
+
+
+def metrics_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion, ...]:
+    """The server of --metrics-port, its port taken. Raises SetupError where it cannot be had."""
+    if options.metrics_port is None:
+        return ()
+    return (MetricsServer(run, node, options.metrics_port, options.tell),)
 
 
 def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:
@@ -158,7 +168,12 @@ def _close(
 ) -> ProfileOutcome:
     code = waited.returncode
     status, signal = (code, None) if code >= 0 else (None, -code)
-    warnings = (*closing.missing_ranks(run), *closing.compress_traces(run, node), *ours)
+    warnings = (
+        *closing.missing_ranks(run),
+        *closing.compress_traces(run, node),
+        *own_traces.collect(run, node),
+        *ours,
+    )
     outcome = ProfileOutcome(
         run=run,
         status=status,

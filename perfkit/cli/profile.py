@@ -108,6 +108,17 @@ def command(
             show_default="never",
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="P",
+            min=0,
+            max=65535,
+            help="Serve metrics for Prometheus on this port, all interfaces, while CMD runs; with "
+            "--analyze live also the budget of the analysed window.",
+            show_default="none",
+        ),
+    ] = None,
     analyze: Annotated[
         Analyze,
         typer.Option(
@@ -143,6 +154,7 @@ def command(
         max_bytes=None if max_bytes is None else parse_size(max_bytes),
         py_spy=py_spy,
         on_hang=on_hang,
+        metrics_port=metrics_port,
         live=analyze is Analyze.LIVE,
         tell=console.say,
         trace_ranks=None if trace_ranks is None else parse_ranks(trace_ranks),

@@ -12,7 +12,7 @@ from tests.cli.conftest import Call
 OPTIONS = {
     "profile": {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
-        *("--py-spy", "--on-hang", "--memory", "--nsys", "--max-bytes"),
+        *("--py-spy", "--on-hang", "--memory", "--nsys", "--max-bytes", "--metrics-port"),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
     "report": {"--light", "--out", "--redact"},
@@ -44,6 +44,9 @@ OPTIONS = {
     "faults": {"--kill-rank", "--at-step", "--mtbf", "--out", "--time-limit", "--json"},
     "writeup": {
         *("--out", "--measure", "--repeats", "--window", "--time-limit", "--scale", "--faults"),
+    },
+    "optimize": {
+        *("--recipe", "--allow", "--budget", "--workdir", "--allow-writes", "--out", "--json"),
     },
     "export": {"--format", "--out", "--redact"},
     "schema": set(),
