@@ -7,9 +7,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 from perfkit.trace.kinds import ROLLUP
 from tests.corpus.judge import (
+    UNSETTLED,
     Outcome,
     above_noise,
     calibrate,
@@ -22,7 +24,8 @@ from tests.corpus.judge import (
     rank_is,
     share_of,
 )
-from tests.corpus.run import REAL_FAULT_FREE, Head, read, real_cases
+from tests.corpus.real import RECIPES
+from tests.corpus.run import REAL_FAULT_FREE, Head, read, read_set_aside, real_cases
 from tests.corpus.scenario import STRENGTHS, SYNTHETIC
 
 INTRODUCTION = """# How often the diagnosis is right
@@ -38,25 +41,37 @@ fault-free runs. All shares stand with their 95 % Wilson interval.
 Synthetic runs are GPU-like: streams, launches, NCCL kernels with and without sequence numbers,
 overlapped buckets, clocks 0.1 to 20 ms apart, and in a third of them lost events. Their truth is
 counterfactual: the same training is played again, with the same noise, without the part in
-question. They are made up by us and simpler than life: read them as an upper bound. Thresholds may
-be tuned on even seeds; only odd seeds are shown here, but they were not fully held out: seed 1 was
-looked at while the blame of overlapped buckets was mended, and tests use odd seeds from 1 to 9. All
-faults of a seed share one training, so the runs are not independent and the intervals too narrow:
-the seeds are counted below.
+question. They are made up by us and simpler than life: read them as an upper bound. Each run has
+its own seed, and so its own training.
 
-**The criteria were not fixed in advance.** After results on even seeds had been seen, the judge was
-changed three times: `mixed` counts as right where the marginal cost names another family, the parts
-of a `mixed` label count as the cause named first, and the tolerance of the margin was adjusted. In
-the 2026-11-21 run, 81 of 97 labels called right were definite and 16 were `mixed`, 15 of them right
-by the first of these rules only. The analyzers changed after that run, too. No rate here is
-fit for quoting before a new run on seeds not used so far, with this judge left as it is.
+**How the numbers came about.** Even seeds are for tuning. The judge (`tests/corpus/judge.py`) was
+changed three times after results on them had been seen: `mixed` counts as right where small changes
+of another family matter more or two families are close, the parts of a `mixed` label count as the
+cause named first, and the tolerance of the margin was adjusted. Since then its rules are frozen.
+With them, 876 even seeds (100, 102, ...) gave 338 of 373 right, five innocent ranks accused; the
+analyzers were changed four times in answer (a late rank's excess over the other of two ranks and
+from 3 % of a step on, a test of that excess against how much steps differ, lost overlap charged to
+lateness, blocks of the bootstrap that keep a checkpoint's rhythm), and the same even seeds gave
+366 of 373, none accused. Then the table below was made once, on odd seeds from 101 on, none of
+which had been run before; it was not looked at and repeated. An earlier table (97 runs, 91 right,
+on seeds 1, 3 and 5, which had been looked at) is void.
 """
 MISTAKES = 12
+REAL = """
+Compute is the sleeping accelerator, so that 2 or 4 ranks fit on two cores. Slow networks, lost
+overlap and tiny buckets run on two network namespaces joined by a shaped link (root). A wait for
+the device in every step is in the synthetic runs only: a CPU run has no device to wait for.
+"""
 
 
 def page(synthetic: Path, real: Path) -> str:
     """Return the page; a part that was not run says so."""
-    parts = [INTRODUCTION, *_synthetic(*read(synthetic)), *_real(*read(real)), _reproduce()]
+    parts = [
+        INTRODUCTION,
+        *_synthetic(*read(synthetic)),
+        *_real(*read(real), aside=len(read_set_aside(real))),
+    ]
+    parts.append(_reproduce())
     return "\n".join(parts)
 
 
@@ -78,6 +93,7 @@ def _synthetic(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
             [
                 _row("label, cause and rank right (one fault above the noise)", above, is_right),
                 _row("label right", above, lambda o: label_is(o) == "right"),
+                _row("label right and definite, not mixed", above, _definite),
                 _row("label wrong", above, lambda o: label_is(o) == "wrong"),
                 _row("label mixed or undetermined though one leads", above, _unsettled),
                 _row("cause right", above, lambda o: cause_is(o) == "right"),
@@ -91,7 +107,7 @@ def _synthetic(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
             ],
         ),
         "### By cause and strength (above the noise; label, cause and rank right)\n",
-        _by_cause(above),
+        _by_cause(above, SYNTHETIC),
         "### Confusion: injected cause (row), cause named first (column), above the noise\n",
         _confusion(above),
         "### Calibration: how sure, and how often the leading family truly leads\n",
@@ -101,18 +117,29 @@ def _synthetic(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
+def _definite(outcome: Outcome) -> bool:
+    return label_is(outcome) == "right" and outcome.label not in UNSETTLED
+
+
 def _unsettled(outcome: Outcome) -> bool:
     return label_is(outcome) == "unsettled"
 
 
-def _real(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
+def _real(head: Head | None, outcomes: Sequence[Outcome], aside: int) -> list[str]:
     planned = sum(1 for _ in real_cases())
     title = "## Real runs (gloo, 2 and 4 ranks on one machine)\n"
     if head is None or not outcomes:
-        return [f"{title}\nNot run yet: 0 of {planned} runs. `make corpus` runs them.\n"]
+        return [f"{title}\nNot run yet: 0 of {planned} runs. `make corpus` runs them.\n{REAL}"]
     free = [o for o in outcomes if not o.causes]
-    faulty = [o for o in outcomes if o.causes]
-    status = f"{_when(head)} {len(outcomes)} of {planned} runs, {len(free)} of them fault-free."
+    single = [o for o in outcomes if len(o.causes) == 1]
+    mixtures = [o for o in outcomes if len(o.causes) > 1]
+    above = [o for o in single if above_noise(o, noise_of(free))]
+    status = (
+        f"{_when(head)} {len(outcomes)} of {planned} runs, {len(free)} of them fault-free. Ranks "
+        f"lost {median(o.lost for o in outcomes):.1%} of their time to other processes in the "
+        f"median, at most {max(o.lost for o in outcomes):.1%}; {aside} runs in which it was over "
+        "5 % (or that failed) were set aside without a judgement."
+    )
     if len(free) < REAL_FAULT_FREE:
         status += " **Too few for a rate**: `make corpus` on a quiet machine runs the others."
     return [
@@ -120,20 +147,22 @@ def _real(head: Head | None, outcomes: Sequence[Outcome]) -> list[str]:
         _table(
             ["measure", "share", "n"],
             [
-                _row("label, cause and rank right", faulty, is_right),
-                _row("an innocent rank accused", faulty, lambda o: rank_is(o) == "wrong"),
+                _row("label, cause and rank right (one fault above the noise)", above, is_right),
+                _row("label wrong", above, lambda o: label_is(o) == "wrong"),
+                _row("an innocent rank accused", single, lambda o: rank_is(o) == "wrong"),
                 _row("false alarms (fault-free)", free, is_false_alarm),
+                _row("label wrong in mixtures", mixtures, lambda o: label_is(o) == "wrong"),
             ],
         ),
-        "Slow networks, tiny buckets, collection storms and a rank that computes longer are not "
-        "part of the real runs yet.\n",
+        _by_cause(above, tuple(RECIPES)),
+        REAL,
     ]
 
 
 def _when(head: Head) -> str:
     return (
         f"Run {head.started_utc} on {platform.system()} with {head.cores} cores, of which "
-        f"{head.load:.1f} were wanted by others just before."
+        f"{head.load:.1f} were wanted just before; analyzers and corpus {head.digest}."
     )
 
 
@@ -148,10 +177,10 @@ def _share(successes: int, trials: int) -> list[str]:
     return [f"{found.share:.1%} ({found.low:.1%} to {found.high:.1%})", f"{successes} of {trials}"]
 
 
-def _by_cause(outcomes: Iterable[Outcome]) -> str:
+def _by_cause(outcomes: Iterable[Outcome], causes: Sequence[str]) -> str:
     rows = []
     kept = list(outcomes)
-    for cause in SYNTHETIC:
+    for cause in causes:
         row = [cause]
         for strength in STRENGTHS:
             cell = [o for o in kept if o.causes == (cause,) and o.strength == strength]

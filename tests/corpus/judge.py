@@ -52,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     shares: dict[str, float]
     accused: tuple[tuple[int, str, float], ...]  # rank, class, share of the step it costs
+    lost: float = 0.0  # of real runs: the share of its time that the worst rank lost to others
 
     @property
     def leaders(self) -> tuple[str, ...]:
@@ -107,6 +108,7 @@ def outcome_of(
     rank: int | None,
     costs: dict[str, float],
     elastic: str = "",
+    lost: float = 0.0,
 ) -> Outcome:
     """Take from an analysis what is judged."""
     verdict, ranks = analysis.verdict, len(analysis.world.analysed_ranks)
@@ -137,6 +139,7 @@ def outcome_of(
         status=analysis.quality.status,
         shares=verdict.rollup_after_blame,
         accused=accused,
+        lost=lost,
     )
 
 

@@ -1,10 +1,11 @@
 """Real trainings with one injected fault each, for the corpus: gloo ranks under `perfkit profile`.
 
 The truth comes from the ranks' own clocks (tests/truth): what the fault took, and what the machine
-took for others. Four ranks share few cores, so their compute is the sleeping accelerator.
+took for others. Two or four ranks share few cores, so their compute is the sleeping accelerator;
+slow networks are two namespaces joined by a shaped link, with one or two ranks on each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,73 +13,169 @@ import numpy as np
 
 from tests.corpus.judge import Outcome, outcome_of
 from tests.corpus.scenario import CAUSES
-from tests.truth.harness import DEFAULT_WINDOW, Ended, StepTruth, run_workload
+from tests.truth.harness import (
+    DEFAULT_WINDOW,
+    Ended,
+    StepTruth,
+    run_on_two_nodes,
+    run_workload,
+    two_nodes,
+)
 
 STEP_MS = 60.0
+BACKWARD_MS = STEP_MS * 2 / 3
 STRENGTHS_MS = {"weak": 9.0, "medium": 25.0, "strong": 120.0}
-BASE = ("--steps=24", f"--accelerator-ms={STEP_MS}")
+LAYERS, WIDTH = 4, 512
+GRADIENT_BITS = LAYERS * WIDTH * WIDTH * 4 * 8
+LAYER_MB = WIDTH * WIDTH * 4 / 2**20
+TINY_LAYERS = {"weak": 48, "medium": 144, "strong": 720}
+FAST_LINK = "1600mbit"
 MOST_LOST = 0.05
 """Runs in which other processes took more than this share of a rank's time are not judged."""
+Part = Callable[[StepTruth], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a cause is put into the workload, and which part of its own log shows it."""
+    """How a cause is put into the workload, and which part of a rank's own log shows it.
+
+    flags: from the milliseconds to add to a step. rate: of the link, where there is one. fits: for
+    how many ranks; what uses the processor gets one core each.
+    """
 
     flags: Callable[[float], tuple[str, ...]]
-    part: Callable[[StepTruth], float]
+    part: Part
+    rate: Callable[[float], str] | None = None
+    fits: tuple[int, ...] = (2, 4)
 
 
+def _one_rank(*flags: str) -> tuple[str, ...]:
+    return (*flags, "--fault-ranks", "1")
+
+
+def _exposed_ms(truth: StepTruth) -> float:
+    """What backward takes beyond its own compute: it ends when all gradients are reduced."""
+    return max(0.0, truth.backward_ms - BACKWARD_MS)
+
+
+def _link(hidden: float) -> Callable[[float], str]:
+    """Return the rate at which the gradients take so long that only `ms` of it stand out."""
+    return lambda ms: f"{GRADIENT_BITS / (ms + hidden) * 1e3 / 1e6:.0f}mbit"
+
+
+LAYERED = (f"--layers={LAYERS}", f"--width={WIDTH}")
 RECIPES = {
     "loader": Recipe(flags=lambda ms: (f"--loader-ms={ms}",), part=lambda t: t.input_ms),
     "loader_rank": Recipe(
-        flags=lambda ms: (f"--loader-ms={ms}", "--fault-ranks", "1"), part=lambda t: t.input_ms
+        flags=lambda ms: _one_rank(f"--loader-ms={ms}"), part=lambda t: t.input_ms
+    ),
+    "disk": Recipe(
+        flags=lambda ms: (f"--loader-ms={ms}", "--loader-how=read"), part=lambda t: t.input_ms
     ),
     "host": Recipe(flags=lambda ms: (f"--host-ms={ms}",), part=lambda t: t.host_ms),
+    "gc": Recipe(flags=lambda ms: (f"--gc-ms={ms}",), part=lambda t: t.host_ms, fits=(2,)),
+    "gc_rank": Recipe(flags=lambda ms: _one_rank(f"--gc-ms={ms}"), part=lambda t: t.host_ms),
     "checkpoint": Recipe(
         flags=lambda ms: ("--checkpoint-every=2", f"--checkpoint-ms={2 * ms}"),
         part=lambda t: t.checkpoint_ms,
     ),
+    "checkpoint_rank": Recipe(
+        flags=lambda ms: _one_rank("--checkpoint-every=2", f"--checkpoint-ms={2 * ms}"),
+        part=lambda t: t.checkpoint_ms,
+    ),
+    "compute_rank": Recipe(
+        flags=lambda ms: _one_rank(f"--slow-accelerator-ms={ms}"),
+        part=lambda t: 3 * (t.forward_ms - STEP_MS / 3),  # forward is a third of it all
+    ),
+    "network": Recipe(
+        flags=lambda _: (*LAYERED, f"--bucket-mb={LAYER_MB:g}"),
+        part=_exposed_ms,
+        rate=_link(BACKWARD_MS * (1 - 1 / LAYERS)),
+    ),
+    "no_overlap": Recipe(
+        flags=lambda _: (*LAYERED, "--bucket-mb=1000"),
+        part=lambda t: _exposed_ms(t) * (1 - 1 / LAYERS),
+        rate=_link(0.0),
+    ),
+    "tiny_buckets": Recipe(
+        flags=lambda ms: (f"--layers={_tiny_layers(ms)}", "--width=32", "--bucket-mb=0.003"),
+        part=_exposed_ms,
+        rate=lambda _: FAST_LINK,
+    ),
 }
-"""What the workload can inject today without a shaped link or more than two cores."""
+"""Every cause that real runs can have here. A wait for the device in every step (`sync`) needs a
+device that runs ahead of its host; only the synthetic runs have one."""
+REAL_MIXTURES = (("loader", "network"), ("loader_rank", "host"), ("checkpoint", "host"))
 
 
-def real_case(folder: Path, cause: str, strength: str, seed: int, ranks: int) -> Outcome | str:
+def _tiny_layers(ms: float) -> int:
+    return next(TINY_LAYERS[name] for name, own in STRENGTHS_MS.items() if own == ms)
+
+
+def ranks_of(causes: Sequence[str]) -> tuple[int, ...]:
+    """Return with how many ranks a combination of causes is run."""
+    return tuple(n for n in (2, 4) if all(n in RECIPES[c].fits for c in causes))
+
+
+def real_case(
+    folder: Path, causes: tuple[str, ...], strength: str, seed: int, ranks: int
+) -> Outcome | str:
     """Run one training and judge it; a sentence where the machine was too busy for a truth."""
-    added = STRENGTHS_MS.get(strength, 0.0)
-    flags = RECIPES[cause].flags(added) if cause else ()
-    ended = run_workload(folder, *BASE, *flags, ranks=ranks)
+    ended = _run(folder, causes, STRENGTHS_MS.get(strength, 0.0), ranks)
     if any(ended.statuses):
         return f"the training failed: {ended.stderr[-200:]}"
     lost = ended.contention(DEFAULT_WINDOW)
     if lost > MOST_LOST:
         return f"the machine was too busy: {lost:.0%} of a rank's time went to others"
-    return _judged(ended, cause, strength, seed, ranks)
+    return _judged(ended, causes, strength, seed, ranks, lost)
 
 
-def _judged(ended: Ended, cause: str, strength: str, seed: int, ranks: int) -> Outcome:
-    step_ms = float(
-        np.mean([ended.mean_ms(lambda t: t.step_ms, r, DEFAULT_WINDOW) for r in range(ranks)])
-    )
-    injected = 0.0
-    if cause:
-        part = RECIPES[cause].part
-        injected = max(ended.mean_ms(part, rank, DEFAULT_WINDOW) for rank in range(ranks))
-    family = CAUSES[cause].family if cause else ""
+def _run(folder: Path, causes: tuple[str, ...], added_ms: float, ranks: int) -> Ended:
+    flags = ["--steps=24", f"--accelerator-ms={STEP_MS}"]
+    rate = None
+    for cause in causes:
+        flags += RECIPES[cause].flags(added_ms)
+        rate = RECIPES[cause].rate or rate
+    if rate is None:
+        return run_workload(folder, *flags, ranks=ranks)
+    with two_nodes(rate=rate(added_ms), burst="128kb") as nodes:
+        return run_on_two_nodes(folder, nodes, *flags, per_node=ranks // 2)
+
+
+def _judged(
+    ended: Ended, causes: tuple[str, ...], strength: str, seed: int, ranks: int, lost: float
+) -> Outcome:
+    step_ms = _mean_ms(ended, lambda t: t.step_ms)
+    injected = {c: _worst_ms(ended, RECIPES[c].part) for c in causes}
     costs = {"compute": STEP_MS / step_ms, "communication": 0.0, "io": 0.0, "host": 0.0}
-    if family:
-        costs[family] += injected / step_ms
+    for cause, ms in injected.items():
+        costs[CAUSES[cause].family] += ms / step_ms
     rest = max(0.0, 1.0 - sum(costs.values()))  # gloo and Python: the workload cannot tell them
     costs["communication"] += rest
     return outcome_of(
         ended.analyze(),
-        name=f"real {cause or 'none'} {strength} {seed} {ranks}",
+        name=real_name(causes, strength, seed, ranks),
         kind="real",
         seed=seed,
-        causes=(cause,) if cause else (),
+        causes=causes,
         strength=strength,
-        injected_ms=injected,
+        injected_ms=sum(injected.values()),
         step_ms=step_ms,
-        rank=1 if cause and CAUSES[cause].one_rank else None,
+        rank=1 if any(CAUSES[c].one_rank for c in causes) else None,
         costs=costs,
+        lost=lost,
     )
+
+
+def _mean_ms(ended: Ended, part: Part) -> float:
+    return float(np.mean([ended.mean_ms(part, rank, DEFAULT_WINDOW) for rank in ended.truth]))
+
+
+def _worst_ms(ended: Ended, part: Part) -> float:
+    """Return the mean of the rank that has most of it: the others wait for that rank."""
+    return max(ended.mean_ms(part, rank, DEFAULT_WINDOW) for rank in ended.truth)
+
+
+def real_name(causes: Sequence[str], strength: str, seed: int, ranks: int) -> str:
+    """Return the name under which a real run is kept."""
+    return f"real {'+'.join(causes) or 'none'} {strength} {seed} {ranks}"

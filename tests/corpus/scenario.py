@@ -29,6 +29,7 @@ CAUSES = {
     "checkpoint_rank": Cause("io", ("checkpoint", "memcpy"), one_rank=True),
     "sync": Cause("host", HOST_CLASSES),
     "host": Cause("host", HOST_CLASSES),  # of real runs: Python that sleeps
+    "disk": Cause("io", ("input_wait",)),  # of real runs: a file that is read slowly
     "gc": Cause("host", ("host_gc",)),
     "gc_rank": Cause("host", ("host_gc",), one_rank=True),
     "launch": Cause("host", HOST_CLASSES),
@@ -38,7 +39,7 @@ CAUSES = {
     "no_overlap": Cause("communication", ("comm_transfer",)),
 }
 """Every fault that is injected, by name."""
-SYNTHETIC = tuple(cause for cause in CAUSES if cause != "host")
+SYNTHETIC = tuple(cause for cause in CAUSES if cause not in {"host", "disk"})
 MIXTURES = (
     ("loader", "network"),
     ("loader_rank", "network"),

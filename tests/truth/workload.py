@@ -6,6 +6,7 @@ perfkit counts: from the return of one optimizer step to the return of the next.
 """
 
 import argparse
+import gc
 import io
 import json
 import os
@@ -40,6 +41,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--loader-ms", type=float, default=0, help="per batch")
     parser.add_argument("--loader-how", choices=("sleep", "decode", "read"), default="sleep")
     parser.add_argument("--host-ms", type=float, default=0, help="sleep between batch and forward")
+    parser.add_argument("--gc-ms", type=float, default=0, help="collections before forward")
+    parser.add_argument("--slow-accelerator-ms", type=float, default=0, help="more on these ranks")
     parser.add_argument("--slow-repeats", type=int, default=0, help="extra uses of each layer")
     parser.add_argument("--checkpoint-every", type=int, default=0)
     parser.add_argument("--checkpoint-ms", type=float, default=0, help="the disk is that slow")
@@ -115,7 +118,8 @@ class Layers(nn.Module):
             nn.Linear(args.width, args.width, bias=False) for _ in range(args.layers)
         )
         self.repeats = args.repeats + (args.slow_repeats if slow else 0)
-        self.seconds = args.accelerator_ms / 1e3 / args.layers
+        whole_ms = args.accelerator_ms + (args.slow_accelerator_ms if slow else 0.0)
+        self.seconds = whole_ms / 1e3 / args.layers
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, width) to a scalar."""
@@ -139,6 +143,20 @@ class SlowDisk(io.BytesIO):
         written: int = super().write(data)
         time.sleep(max(0.0, self.deadline - time.perf_counter()))
         return written
+
+
+class Garbage:
+    """Cyclic objects in such a number that collecting them takes about a millisecond."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, object]] = [{} for _ in range(20_000)]
+        for own in self.kept:
+            own["self"] = own
+
+    def collect_until(self, deadline: float) -> None:
+        """Let the collector look through all of them again and again."""
+        while time.perf_counter() < deadline:
+            gc.collect()
 
 
 def delayed_ns() -> int:
@@ -188,6 +206,7 @@ def train(args: argparse.Namespace, stream: TextIO) -> None:
         model.register_comm_hook(None, default_hooks.fp16_compress_hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     stream_of_batches = iter(loader)
+    garbage = Garbage() if args.gc_ms and slow else None
     watch = Stopwatch(stream)
     for step in range(args.steps):
         for _ in range(args.accumulate - 1):
@@ -199,6 +218,8 @@ def train(args: argparse.Namespace, stream: TextIO) -> None:
         watch.start()
         if args.host_ms and slow:
             time.sleep(args.host_ms / 1e3)
+        if garbage is not None:
+            garbage.collect_until(time.perf_counter() + args.gc_ms / 1e3)
         watch.stop("host_ns")
         watch.start()
         loss = model(batch)
