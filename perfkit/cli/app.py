@@ -22,6 +22,7 @@ COMMANDS = (
     ("scale", "Say how a training scales over ranks, and where the efficiency goes."),
     ("faults", "Kill a rank, and say whether and how fast the training resumes."),
     ("writeup", "Write a course lab's report from runs, and measure what it lacks."),
+    ("optimize", "Try recipes on a training, measure each, keep what is faster for certain."),
     ("capture", "Trace some steps of a training that is already running."),
     ("dump", "Write every rank's Python stacks, last step and last collective, and show them."),
     ("export", "Write a run for Perfetto, or as tables, with the clocks of all ranks aligned."),

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import activation, capture
 from .files import Stream
@@ -65,7 +65,7 @@ def install() -> None:
     try:
         package = _load(request["folder"])
         os.register_at_fork(after_in_child=_forget)
-        torch.optim.optimizer.register_optimizer_step_post_hook(log.flush)
+        register_optimizer_step_post_hook(log.flush)
         package.start(request, log.record)
     except Exception as error:  # a failure of ours must not end the training
         capture.complain(f"recipes were not applied: {error!r}")

@@ -1,0 +1,140 @@
+"""One search of `perfkit optimize`: what it starts from, what it tells, what it leaves behind."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from perfkit.analyzers.calibration import Pair, encode
+from perfkit.analyzers.refusal import Refusal
+from perfkit.cli import console, results, whatif_calibration
+from perfkit.cli.trials import Trials
+from perfkit.errors import InputError, UsageError
+from perfkit.recipes.candidates import Candidate
+from perfkit.recipes.catalogue import BY_ID, RECIPES
+from perfkit.recipes.ledger import SCHEMA_VERSION, Attempt, Optimization
+from perfkit.recipes.measured import STEPS
+from perfkit.recipes.search import Search, Settings
+from perfkit.report import optimize_page, optimize_text
+from perfkit.version import __version__
+
+FILE, PAGE = "optimize.json", "optimize.html"
+CALIBRATION = "calibration.jsonl"
+
+
+def known(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the recipes that were named. Raises UsageError for one that there is not."""
+    for name in names:
+        if name not in BY_ID:
+            raise UsageError(f"--recipe {name}: there is no such recipe", hint="perfkit recipes")
+        if not BY_ID[name].can_apply:
+            raise UsageError(
+                f"--recipe {name}: this one is a change of the script that only you can make",
+                hint=f"perfkit recipes {name} shows it",
+            )
+    return tuple(names)
+
+
+def calibration_file() -> Path:
+    """Return the user's file of predicted and measured gains of recipes; it need not exist."""
+    return whatif_calibration.default_file().with_name("recipes.jsonl")
+
+
+def past(home: Path) -> tuple[Pair, ...]:
+    """Return how earlier predictions fared; a resumed search uses what it began with."""
+    kept = home / CALIBRATION
+    if kept.exists():
+        return whatif_calibration.read(kept)
+    pairs = whatif_calibration.read(calibration_file())
+    results.write(kept, b"".join(encode(pair) for pair in pairs))
+    return pairs
+
+
+def search(trials: Trials, settings: Settings) -> Optimization:
+    """Search to the end. Raises InputError where the training itself cannot be measured."""
+    finished = _finished_before(trials.home)
+    told: set[str] = set()
+
+    def changed(book: Optimization) -> None:
+        keep(book, trials.home)
+        for attempt in book.attempts:
+            if attempt.decision in ("kept", "reverted") and attempt.label not in told:
+                told.add(attempt.label)
+                console.say(optimize_text.decided(attempt))
+
+    found = Search(trials, RECIPES, settings, _empty(trials, settings), changed, _announce).run()
+    if isinstance(found, Refusal):
+        raise InputError(found.reason, hint=found.remedy or "run the command by itself first")
+    found = msgspec.structs.replace(found, sentence=optimize_text.sentence(found))
+    keep(found, trials.home)
+    if not finished:
+        _learn(found)
+    return found
+
+
+def keep(book: Optimization, home: Path) -> None:
+    """Write optimize.json and optimize.html."""
+    document = msgspec.json.encode(book)
+    results.write(home / FILE, msgspec.json.format(document, indent=1) + b"\n")
+    results.write(home / PAGE, optimize_page.render(book).encode())
+
+
+def _empty(trials: Trials, settings: Settings) -> Optimization:
+    return Optimization(
+        schema_version=SCHEMA_VERSION,
+        perfkit_version=__version__,
+        command=shlex.join(trials.command),
+        allow=settings.allow.value,
+        budget_s=settings.budget_s,
+        spent_s=0.0,
+        steps=STEPS,
+        baseline_ms=None,
+        noise_log_sd=None,
+        resolves=None,
+        pairs=None,
+    )
+
+
+def _announce(candidate: Candidate) -> None:
+    console.say(optimize_text.announced(candidate.choice.label, candidate.forecast))
+
+
+def _finished_before(home: Path) -> bool:
+    try:
+        return msgspec.json.decode((home / FILE).read_bytes(), type=Optimization).complete
+    except (OSError, msgspec.MsgspecError):
+        return False
+
+
+def _learn(found: Optimization) -> None:
+    """Add what was predicted and measured to the user's calibration file."""
+    lines = b"".join(encode(pair) for a in found.attempts if (pair := pair_of(a)) is not None)
+    file = calibration_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as stream:
+            stream.write(lines)
+            os.fsync(stream.fileno())
+    except OSError as error:
+        console.say(f"{file} was not extended: {error.strerror}")
+
+
+def pair_of(attempt: Attempt) -> Pair | None:
+    """Return predicted and measured step of an attempt; None where either is missing."""
+    measured, expected = attempt.measured, attempt.forecast.expected
+    if measured is None or not measured.ratio or not expected:
+        return None
+    before = mean(measured.base_ms)
+    return Pair(
+        options=(attempt.recipe,),
+        before_ms=before,
+        predicted_ms=before / expected,
+        measured_ms=before / measured.ratio,
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean."""
+    return sum(values) / len(values)

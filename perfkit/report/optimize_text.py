@@ -1,0 +1,143 @@
+"""A search for the terminal: what was tried, what it gained, why it was kept or reverted."""
+
+from collections.abc import Iterator
+
+from perfkit import units
+from perfkit.recipes.ledger import Attempt, Forecast, Optimization, Pairs
+from perfkit.report.names import name
+
+
+def render(found: Optimization, *, report_path: str) -> str:
+    """Return the whole summary."""
+    lines = [
+        *_baseline(found),
+        "",
+        *_table(found),
+        *_rest(found),
+        *_stack(found),
+        "",
+        found.sentence,
+    ]
+    return "\n".join([*lines, "", f"Report: {report_path}"])
+
+
+def sentence(found: Optimization) -> str:
+    """Return the result in a sentence."""
+    if not found.stack:
+        return (
+            f"Nothing was kept: no recipe that may be tried ({found.allow}) makes this training "
+            f"faster for certain. {stopped(found)}"
+        )
+    recipes = " + ".join(found.stack)
+    if found.confirmation is None:
+        return f"Kept, but not confirmed, because its runs failed: {recipes}."
+    if not found.confirmed:
+        return (
+            f"Not confirmed: {recipes} gained when tried one by one, but fresh runs of all "
+            f"together say {measured(found.confirmation)}. Do not rely on it."
+        )
+    return f"{recipes}: {measured(found.confirmation)}, confirmed on fresh runs. {stopped(found)}"
+
+
+def stopped(found: Optimization) -> str:
+    """Say why the search went no further."""
+    return f"It ended because {found.stopped}." if found.stopped else ""
+
+
+def announced(label: str, forecast: Forecast) -> str:
+    """Say what is about to be tried and what it should bring."""
+    return f"trying {label}: {predicted(forecast)} predicted ({name(forecast.why, 200)})"
+
+
+def decided(attempt: Attempt) -> str:
+    """Say how an attempt ended."""
+    numbers = "" if attempt.measured is None else f": {measured(attempt.measured)}"
+    reason = f" ({name(attempt.reason, 200)})" if attempt.reason else ""
+    return f"{attempt.label} {attempt.decision}{numbers}{reason}"
+
+
+def predicted(forecast: Forecast) -> str:
+    """Return a prediction with its range, or what there is of it."""
+    if forecast.expected is None:
+        most = units.ratio(forecast.ceiling) if forecast.ceiling is not None else "nothing"
+        return f"at most {most}"
+    text = units.ratio(forecast.expected)
+    if forecast.low is not None and forecast.high is not None and forecast.high > forecast.low:
+        text += f" [{forecast.low:.2f}, {forecast.high:.2f}]"
+    return text
+
+
+def measured(pairs: Pairs) -> str:
+    """Return a measured ratio with its interval and the number of pairs."""
+    count = len(pairs.base_ms)
+    if pairs.ratio is None:
+        return "one pair only"
+    return f"{units.ratio(pairs.ratio)} [{pairs.low:.2f}, {pairs.high:.2f}] over {count} pairs"
+
+
+def numbers(attempt: Attempt) -> str:
+    """Say what became of the losses."""
+    found = attempt.numbers
+    if found is None:
+        return ""
+    if not found.ok:
+        return "differ"
+    if found.trajectory is None:
+        return "not seen"
+    if attempt.numerics == "algorithm":
+        return f"not judged ({found.trajectory:.1g})"
+    return "equal" if found.trajectory == 0 else f"within {found.trajectory:.1g}"
+
+
+def _baseline(found: Optimization) -> Iterator[str]:
+    yield (
+        f"Baseline: {units.milliseconds(found.baseline_ms)} a step of the slowest rank; pairs of "
+        f"equal runs differ by {units.percent(found.noise_log_sd)} (sd)"
+    )
+    if found.pairs is not None and found.resolves is not None:
+        yield (
+            f"Each recipe: at most {found.pairs} pairs of runs of {found.steps} steps, which show "
+            f"gains from {units.percent(found.resolves - 1)}"
+        )
+        if found.resolves > 1.10:
+            yield (
+                "This machine is too noisy to see less than "
+                f"{units.percent(found.resolves - 1)}: what is inconclusive may still help"
+            )
+
+
+def _table(found: Optimization) -> Iterator[str]:
+    tried = [a for a in found.attempts if a.measured is not None or a.decision == "reverted"]
+    if not tried:
+        return
+    wide = max(len(a.label) for a in tried)
+    yield f"{'recipe':<{wide}}  {'predicted':>22}  {'measured, 95 % interval':>34}  losses"
+    for attempt in tried:
+        shown = "" if attempt.measured is None else measured(attempt.measured)
+        reason = f": {name(attempt.reason, 160)}" if attempt.reason else ""
+        yield (
+            f"{attempt.label:<{wide}}  {predicted(attempt.forecast):>22}  {shown:>34}  "
+            f"{numbers(attempt)}"
+        ).rstrip()
+        yield f"{'':<{wide}}  {attempt.decision}{reason}"
+
+
+def _rest(found: Optimization) -> Iterator[str]:
+    left = [a for a in found.attempts if a.decision in ("refused", "not_tried")]
+    if left:
+        yield ""
+        yield "Not tried:"
+        for attempt in left:
+            yield f"  {attempt.label}: {name(attempt.reason, 160)}"
+
+
+def _stack(found: Optimization) -> Iterator[str]:
+    for ablation in found.ablations:
+        if ablation.measured is None:
+            yield f"Without {ablation.label}: {ablation.reason or 'not measured'}"
+        else:
+            yield f"With {ablation.label} against without it: {measured(ablation.measured)}"
+    for change in found.changes:
+        yield ""
+        yield f"To make {change.label} permanent:"
+        yield change.text.rstrip()
