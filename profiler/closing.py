@@ -20,7 +20,7 @@ def compress_traces(run: Path, node: str) -> tuple[str, ...]:
     """
     warnings = []
     for folder in sorted(run.glob("attempt*/rank*")):
-        if not _is_ours(folder, node):
+        if not is_ours(folder, node):
             continue
         for trace in sorted(folder.glob("trace-*.json")):
             try:
@@ -30,7 +30,8 @@ def compress_traces(run: Path, node: str) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _is_ours(folder: Path, node: str) -> bool:
+def is_ours(folder: Path, node: str) -> bool:
+    """Whether a rank's folder is of a rank that this node's parent launched."""
     try:
         facts = json.loads((folder / "facts.json").read_bytes())
     except (OSError, ValueError):
@@ -39,12 +40,17 @@ def _is_ours(folder: Path, node: str) -> bool:
 
 
 def _compress(trace: Path) -> None:
-    draft = trace.with_name(f".{trace.name}.gz.tmp")
-    with open(trace, "rb") as source, _gzip(draft) as target:
-        while chunk := source.read(CHUNK_BYTES):
-            target.write(chunk)
-    os.replace(draft, trace.with_name(f"{trace.name}.gz"))
+    pack(trace, trace.with_name(f"{trace.name}.gz"))
     trace.unlink()
+
+
+def pack(trace: Path, target: Path) -> None:
+    """Write a trace's packed form whole. Raises OSError."""
+    draft = target.with_name(f".{target.name}.tmp")
+    with open(trace, "rb") as source, _gzip(draft) as packed:
+        while chunk := source.read(CHUNK_BYTES):
+            packed.write(chunk)
+    os.replace(draft, target)
 
 
 def _gzip(path: Path) -> IO[bytes]:

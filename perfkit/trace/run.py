@@ -27,7 +27,14 @@ from perfkit.trace.model import (
     StepLines,
     StepWindows,
 )
-from perfkit.trace.runfolder import as_int, is_run_folder, read_runs, trace_window
+from perfkit.trace.renumbering import renumbered
+from perfkit.trace.runfolder import (
+    as_int,
+    is_programs_own,
+    is_run_folder,
+    read_runs,
+    trace_window,
+)
 
 OWN_RECORDERS = frozenset({"input_wait", "checkpoint", "gc", "compile"})
 
@@ -147,6 +154,8 @@ def _foreign(trace: RankTrace, record: RankRecord) -> RankTrace:
 def _with_facts(trace: RankTrace, record: RankRecord) -> RankTrace:
     """Add what the run folder knows and the trace does not."""
     facts = record.facts
+    if any(map(is_programs_own, record.traces)):
+        trace = renumbered(trace, record.lines)
     trace = replace(
         trace,
         node=str(facts.get("node", "")),

@@ -15,6 +15,7 @@ from perfkit.trace.telemetry import read_telemetry
 _ATTEMPT = re.compile(r"attempt(\d+)")
 _RANK = re.compile(r"rank(\d+)(?:\.(.*))?")
 _TRACE = re.compile(r"trace-(\d+)-(\d+)\.json(?:\.gz)?")
+_OWN = re.compile(r"own-\d+\.json(?:\.gz)?")
 _EXPORT = re.compile(r"trace-(\d+)-(\d+)\..+\.sqlite")
 
 MAX_RANKS = 1_000_000
@@ -144,12 +145,23 @@ def _rank(folder: Path, attempt: int, running: bool) -> RankRecord | None:
 
 
 def _traces(folder: Path) -> tuple[Path, ...]:
-    """Return the rank's traces by window; a packed file replaces its plain twin."""
+    """Return the rank's traces by window; a packed file replaces its plain twin.
+
+    Where perfkit wrote none, these are the first trace of the program's own profiler.
+    """
     found: dict[str, Path] = {}
+    own: list[Path] = []
     for entry in _entries(folder):
         if _TRACE.fullmatch(entry.name):
             found[entry.name.removesuffix(".gz")] = entry  # "x.json.gz" sorts behind "x.json"
-    return tuple(found[name] for name in sorted(found))
+        elif _OWN.fullmatch(entry.name):
+            own.append(entry)
+    return tuple(found[name] for name in sorted(found)) or tuple(own[:1])
+
+
+def is_programs_own(path: Path) -> bool:
+    """Whether a rank's trace is of the program's own profiler, which counts steps its own way."""
+    return _OWN.fullmatch(path.name) is not None
 
 
 def _rank_issues(

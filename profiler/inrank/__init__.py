@@ -22,6 +22,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         no_sync,
         numerics,
         optimizers,
+        own_traces,
         passes,
         pauses,
         recipes,
@@ -35,6 +36,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     no_sync.install()
     distributed.install()
     rivals.install()
+    own_traces.install()
     checkpoints.install(waiting)
     pauses.install(waiting)
     compiler.install(waiting)
