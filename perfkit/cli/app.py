@@ -19,6 +19,7 @@ COMMANDS = (
     ("ceilings", "Measure what this machine can do at most."),
     ("roofline", "Say how near every operator of a run comes to what the machine can do."),
     ("whatif", "Predict what a change would bring, before making it, from a captured run."),
+    ("recipes", "List the fixes that perfkit knows, and which of them fit a run."),
     ("scale", "Say how a training scales over ranks, and where the efficiency goes."),
     ("faults", "Kill a rank, and say whether and how fast the training resumes."),
     ("writeup", "Write a course lab's report from runs, and measure what it lacks."),

@@ -1,7 +1,9 @@
 """`perfkit profile`: run a training, capture every rank, then say what bounds a step."""
 
+import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,6 +121,15 @@ def command(
             show_default="none",
         ),
     ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Apply a recipe without touching the script: NAME[:key=value][,NAME]; may be "
+            "repeated. perfkit recipes lists them.",
+            show_default="none",
+        ),
+    ] = None,
     analyze: Annotated[
         Analyze,
         typer.Option(
@@ -139,6 +150,7 @@ def command(
         )
     from perfkit.profiler import launch
 
+    applied = recipes_of(recipe or ())
     _check_together(
         without_trace=no_trace,
         for_traces=bool(window or trace_ranks or with_stack or memory or nsys or max_bytes)
@@ -153,6 +165,7 @@ def command(
         nsys=nsys,
         max_bytes=None if max_bytes is None else parse_size(max_bytes),
         py_spy=py_spy,
+        environment=applied,
         on_hang=on_hang,
         metrics_port=metrics_port,
         live=analyze is Analyze.LIVE,
@@ -163,6 +176,8 @@ def command(
     outcome = launch.profile(cmd, options)
     for warning in outcome.warnings:
         console.say(f"warning: {warning}")
+    if applied:
+        say_what_applied(outcome.run)
     if analyze is not Analyze.NEVER:
         conclude(outcome.run)
     else:
@@ -170,6 +185,35 @@ def command(
     if outcome.signal is not None:
         exits.end_by_signal(outcome.signal)
     raise typer.Exit(outcome.status or 0)
+
+
+def recipes_of(names: Sequence[str]) -> Mapping[str, str]:
+    """Return the variables that apply recipes; {} for none. Raises UsageError."""
+    if not names:
+        return {}
+    from perfkit.recipes.activation import activate, parse
+    from perfkit.recipes.catalogue import BY_ID
+
+    choices = [choice for text in names for choice in parse(text, BY_ID)]
+    activation = activate(choices, os.environ)
+    for name, refusal in activation.refused.items():
+        console.say(f"recipe {name} is not applied: {refusal}")
+    return activation.environment
+
+
+def say_what_applied(run: Path) -> None:
+    """Tell what the recipes changed in the ranks, and which left them as they were."""
+    from perfkit.trace import run as run_folder
+    from perfkit.trace.recipe_log import read_log
+
+    try:
+        log = read_log(run_folder.open_run([run]))
+    except PerfkitError:
+        return  # no rank recorded anything: the verdict says so
+    for text in dict.fromkeys(f"{a.recipe}: {a.setting} {a.old} -> {a.new}" for a in log.applied):
+        console.say(f"recipe {text}")
+    for name in dict.fromkeys(r.recipe for r in log.refused):
+        console.say(f"recipe {name} is not applied: {'; '.join(log.reasons(name))}")
 
 
 def _check_together(*, without_trace: bool, for_traces: bool, nsys_alone: bool) -> None:

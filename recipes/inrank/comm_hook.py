@@ -12,12 +12,22 @@ from .applying import Applying, patch, place, sharded
 def install(recipe: Applying) -> None:
     """Register at the first forward: a hook that the script registers before then wins."""
     done: set[int] = set()
+    made: dict[int, Any] = {}
+
+    def wrap_init(original: Callable[..., Any]) -> Callable[..., Any]:
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            made[id(self)] = place()
+            original(self, *args, **kwargs)
+
+        return init
+
+    patch(torch.nn.parallel.DistributedDataParallel, "__init__", wrap_init)
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         def pre_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             if id(self) not in done and not torch.compiler.is_compiling():
                 done.add(id(self))
-                _register(recipe, self)
+                _register(recipe, self, made.get(id(self)))
             return original(self, *args, **kwargs)
 
         return pre_forward
@@ -26,7 +36,7 @@ def install(recipe: Applying) -> None:
         recipe.refuse("this release of torch has no place for it")
 
 
-def _register(recipe: Applying, ddp: Any) -> None:
+def _register(recipe: Applying, ddp: Any, where: Any) -> None:
     reason = _reason(recipe, ddp)
     if reason:
         recipe.refuse(reason)
@@ -35,7 +45,7 @@ def _register(recipe: Applying, ddp: Any) -> None:
         state, hook = _hook_of(recipe, ddp)
         ddp._perfkit_ours = True
         ddp.register_comm_hook(state, hook)
-        recipe.applied("comm_hook", None, recipe.name, place())
+        recipe.applied("comm_hook", None, recipe.name, where)
     except Exception as error:  # the training goes on with DDP's own all-reduce
         recipe.refuse(f"DDP did not take the hook: {error}")
 

@@ -79,7 +79,7 @@ class ManualGradients:
     def final(self, p: torch.Tensor) -> None:
         """A gradient has been accumulated."""
         if self.watching():
-            if id(p) in self.order:
+            if self.overlap and id(p) in self.order:
                 self.trouble = self.trouble or "a step has several backward passes"
             self.order.append(id(p))
             self.versions[id(p)] = _version(p)

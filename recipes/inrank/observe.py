@@ -46,24 +46,27 @@ def install(record: Callable[..., None]) -> Seen:
     seen = Seen(record)
     steps.install()
     steps.after.append(functools.partial(_after_step, seen))
-    _notice(seen, torch.autocast, "__enter__", "autocast")
+    _notice(seen, torch.autocast, "__enter__", "autocast", lambda cast: cast._enabled)
     ddp = torch.nn.parallel.DistributedDataParallel
     _notice(seen, ddp, "no_sync", "no_sync")
     _notice(seen, ddp, "register_comm_hook", "comm_hook")
     _notice(seen, torch.optim.Optimizer, "state_dict", "optimizer_state_saved")
     scaler = getattr(getattr(torch, "amp", None), "GradScaler", None)
     if scaler is not None:
-        _notice(seen, scaler, "scale", "grad_scaler")
+        _notice(seen, scaler, "scale", "grad_scaler", lambda scaler: scaler.is_enabled())
     from torch.utils.data._utils import fetch
 
     patch(fetch._MapDatasetFetcher, "fetch", lambda original: _fetch(seen, original))
     return seen
 
 
-def _notice(seen: Seen, owner: Any, name: str, what: str) -> None:
+def _notice(
+    seen: Seen, owner: Any, name: str, what: str, counts: Callable[[Any], bool] = lambda _: True
+) -> None:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         def noticed(*args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_compiling() and not getattr(args[0], "_perfkit_ours", False):
+            own = getattr(args[0], "_perfkit_ours", False)
+            if not torch.compiler.is_compiling() and not own and counts(args[0]):
                 seen.say(what)
             return original(*args, **kwargs)
 

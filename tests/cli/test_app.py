@@ -12,11 +12,27 @@ from tests.cli.conftest import Call
 OPTIONS = {
     "profile": {
         *("--out", "--window", "--no-trace", "--trace-ranks", "--with-stack", "--analyze"),
-        *("--py-spy", "--on-hang", "--memory", "--nsys", "--max-bytes", "--metrics-port"),
+        *(
+            "--py-spy",
+            "--on-hang",
+            "--recipe",
+            "--memory",
+            "--nsys",
+            "--max-bytes",
+            "--metrics-port",
+        ),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
     "report": {"--light", "--out", "--redact"},
-    "compare": {"--base", "--new", "--max-slowdown", "--single-run-sd", "--json", "--format"},
+    "compare": {
+        "--base",
+        "--new",
+        "--max-slowdown",
+        "--single-run-sd",
+        "--calibration",
+        "--json",
+        "--format",
+    },
     "ceilings": {"--ranks", "--quick", "--out", "--json"},
     "roofline": {
         "--ceilings",
@@ -34,6 +50,7 @@ OPTIONS = {
         *("--compute", "--bucket-mb", "--accumulate", "--search", "--json"),
         *("--after", "--calibration", "--gpu", "--recompute"),
     },
+    "recipes": {"--json"},
     "capture": {"--steps"},
     "dump": set(),
     "scale": {
