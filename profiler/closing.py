@@ -9,6 +9,8 @@ from typing import IO, cast
 
 from isal import igzip
 
+from perfkit.profiler.inrank import streams
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -30,13 +32,30 @@ def compress_traces(run: Path, node: str) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def is_ours(folder: Path, node: str) -> bool:
-    """Whether a rank's folder is of a rank that this node's parent launched."""
+def bring_streams(run: Path, node: str) -> tuple[str, ...]:
+    """Move the streams that killed ranks left on local disk; what went wrong, in words."""
+    warnings = []
+    for folder in sorted(run.glob("attempt*/rank*")):
+        local = _facts(folder).get("stream_folder")
+        if isinstance(local, str) and is_ours(folder, node):
+            try:
+                streams.bring(local, str(folder))
+            except OSError as error:
+                warnings.append(f"{local}: not moved into the run folder: {error.strerror}")
+    return tuple(warnings)
+
+
+def _facts(folder: Path) -> dict[str, object]:
     try:
         facts = json.loads((folder / "facts.json").read_bytes())
     except (OSError, ValueError):
-        return False
-    return bool(facts.get("parent_node") == node)
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def is_ours(folder: Path, node: str) -> bool:
+    """Whether a rank's folder is of a rank that this node's parent launched."""
+    return _facts(folder).get("parent_node") == node
 
 
 def _compress(trace: Path) -> None:

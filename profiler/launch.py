@@ -7,6 +7,7 @@ run folder, passes signals on and never writes to stdout.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from perfkit.errors import SetupError
-from perfkit.profiler import child, closing, host, own_traces, pyspy, run_folder
+from perfkit.profiler import child, closing, filesystems, host, own_traces, pyspy, run_folder
 from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.hang import HangWatch
 from perfkit.profiler.inrank import recipe_request
@@ -170,6 +171,7 @@ def _close(
     status, signal = (code, None) if code >= 0 else (None, -code)
     warnings = (
         *closing.missing_ranks(run),
+        *closing.bring_streams(run, node),
         *closing.compress_traces(run, node),
         *own_traces.collect(run, node),
         *ours,
@@ -212,8 +214,17 @@ def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) 
             nsys=options.nsys,
             max_bytes=options.max_bytes,
         ),
+        stream_dir=stream_dir_of(run, str(document["run_id"])),
         stop_after=options.stop_after,
     )
+
+
+def stream_dir_of(run: Path, run_id: str) -> str | None:
+    """Local disk for the ranks' streams where the run folder lies on a network; else None."""
+    local = Path(tempfile.gettempdir())
+    if not filesystems.is_network(run) or filesystems.is_network(local):
+        return None
+    return str(local / f"perfkit-{run_id}")
 
 
 def environment_of(environ: Mapping[str, str], request: Capture) -> dict[str, str]:

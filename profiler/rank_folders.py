@@ -22,6 +22,7 @@ class RankFolder:
     hostname: str
     world_size: int = 1
     traced: bool = True  # whether it writes traces
+    stream_folder: str = ""  # local disk for its streams while it runs; "": its folder
 
     def alive(self) -> bool:
         """Whether the process runs; only sensible on the machine it runs on."""
@@ -41,10 +42,15 @@ class RankFolder:
         """The newest step line; None before the first step has ended."""
         return next((r for r in reversed(self._tail()) if r.get("k") == "step"), None)
 
+    def _streams(self) -> Path:
+        """Where its streams lie now; those on another machine's disk cannot be seen from here."""
+        moved = (self.path / "steps.jsonl").exists()
+        return self.path if moved or not self.stream_folder else Path(self.stream_folder)
+
     def _tail(self) -> list[dict[str, object]]:
         """The last records of steps.jsonl, without torn ones."""
         try:
-            with open(self.path / "steps.jsonl", "rb") as file:
+            with open(self._streams() / "steps.jsonl", "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(size - TAIL_BYTES, 0))
                 lines = file.read().split(b"\n")
@@ -79,6 +85,7 @@ def _read(path: Path) -> RankFolder | None:
             str(facts["hostname"]),
             int(facts["world_size"]),
             bool(facts.get("traced", True)),
+            str(facts.get("stream_folder") or ""),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

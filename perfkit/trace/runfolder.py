@@ -125,7 +125,7 @@ def _ranks(path: Path, attempt: int) -> list[Path]:
 def _rank(folder: Path, attempt: int, running: bool) -> RankRecord | None:
     """Return one rank process, None if its folder holds nothing yet."""
     facts = read_object(folder / "facts.json")
-    steps = read_step_file(folder / "steps.jsonl")
+    steps = read_step_file(_streams(folder, facts) / "steps.jsonl")
     traces = _traces(folder)
     if not facts and not len(steps.lines.index) and not traces:
         return None
@@ -142,6 +142,14 @@ def _rank(folder: Path, attempt: int, running: bool) -> RankRecord | None:
         ended=steps.ended or ("running" if running else "killed"),
         issues=_rank_issues(by_name, facts, steps, running),
     )
+
+
+def _streams(folder: Path, facts: dict[str, object]) -> Path:
+    """Return where a rank's streams lie: on this machine's local disk while the rank runs there."""
+    local = facts.get("stream_folder")
+    if not isinstance(local, str) or (folder / "steps.jsonl").exists():
+        return folder
+    return Path(local)
 
 
 def _traces(folder: Path) -> tuple[Path, ...]:

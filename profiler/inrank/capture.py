@@ -36,6 +36,7 @@ class Capture:
     windows: tuple[tuple[int, int], ...]  # first and last step, both included; sorted, disjoint
     trace_ranks: Spec = None
     detail: Detail = field(default_factory=Detail)
+    stream_dir: str | None = None  # local disk for streams; None: the run folder itself is local
     stop_after: int | None = None  # steps after which a trial ends; None: as the program likes
 
     def environment(self) -> dict[str, str]:
@@ -46,6 +47,7 @@ class Capture:
             "windows": self.windows,
             "trace_ranks": self.trace_ranks,
             "detail": vars(self.detail),
+            "stream_dir": self.stream_dir,
             "stop_after": self.stop_after,
         }
         return {RUN_DIR: self.run_dir, REQUEST: json.dumps(request, separators=(",", ":"))}
@@ -88,5 +90,6 @@ def read(environ: Mapping[str, str] = os.environ) -> Capture | None:
         windows=tuple((first, last) for first, last in request["windows"]),
         trace_ranks=spec,
         detail=Detail(**request["detail"]),
+        stream_dir=request.get("stream_dir"),
         stop_after=request.get("stop_after"),
     )

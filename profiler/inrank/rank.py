@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from . import identity, meters, out_of_memory
+from . import identity, meters, out_of_memory, streams
 from .capture import Capture
 from .facts import Facts, uses_cuda
 from .files import Stream
@@ -29,10 +29,13 @@ class Rank:
         self.who = identity.identify()
         self.folder = os.path.join(request.run_dir, self.who.folder)
         os.makedirs(self.folder, exist_ok=True)
+        self.streams = streams.folder_for(request.stream_dir, self.who.folder, self.folder)
         self.stream = Stream(
-            os.path.join(self.folder, "steps.jsonl"), run_id=request.run_id, rank=self.who.rank
+            os.path.join(self.streams, "steps.jsonl"), run_id=request.run_id, rank=self.who.rank
         )
         self.facts = Facts(self.folder, request, self.who, evidence)
+        if self.streams != self.folder:
+            self.facts.known["stream_folder"] = self.streams
         traced = request.traces(self.who.rank, self.who.world_size, self.who.local_rank)
         self.facts.known["traced"] = traced
         self.window = Window(self, request.windows if traced else (), request.detail)
@@ -139,6 +142,7 @@ class Rank:
         self.facts.refresh()
         end: dict[str, Any] = {"how": how, "status": status}
         self.stream.record("end", **end, t=time.perf_counter_ns(), u=time.time_ns())
+        streams.bring(self.streams, self.folder)
 
     def _save_device_times(self) -> None:
         for meter in self.meters:

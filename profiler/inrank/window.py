@@ -34,6 +34,7 @@ class Recording(Protocol):
     """What a window needs of its rank."""
 
     folder: str
+    streams: str  # the folder for streams
     step: int
     who: Identity
     stream: Stream
@@ -178,7 +179,7 @@ class Window:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return None
         try:
-            flight = FlightRecorder(self.rank.folder, self.rank.who.rank, self.rank.warn)
+            flight = FlightRecorder(self.rank.streams, self.rank.who.rank, self.rank.warn)
             flight.mark(step)
         except Exception as error:  # private to torch: without it there still is a trace
             self.rank.warn(f"torch's flight recorder could not be read: {error!r}")

@@ -13,7 +13,7 @@ class WindowRank:
     step = 0
 
     def __init__(self, folder: Path, local_rank: int | None = 0) -> None:
-        self.folder = str(folder)
+        self.folder = self.streams = str(folder)
         self.who: Any = SimpleNamespace(local_rank=local_rank, rank=0)
         self.records: list[dict[str, Any]] = []
         self.stream: Any = SimpleNamespace(record=lambda k, **r: self.records.append(r))
