@@ -5,8 +5,9 @@ batch is kept. Each class is held against its own ideal in the same way, so the 
 measured less ideal exactly. Waits inside collectives go to what the late rank was doing; of those
 for compute, what the ranks' mean compute times explain (max less mean, as in the POP metrics) is
 load imbalance, together with what the busy ranks compute beyond the usual one (the lower median);
-the rest varies from step to step. Two sources of a loss that look alike in a budget
-stay one cause: fixed work, small batches and contention all show as compute that did not shrink.
+the rest varies from step to step. Of the compute, what transfers beside it add (contention.py) is a
+cause of its own. Two sources of a loss that look alike in a budget stay one cause: fixed work and
+small batches both show as compute that did not shrink.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from perfkit.analyzers.scaling_runs import MeasuredRun
 
 CAUSES: dict[str, str] = {
     "compute": "compute that did not shrink with the ranks",
+    "contention": "compute slowed down by transfers beside it",
     "load_imbalance": "load imbalance: a rank computes longer than the others",
     "straggler_wait": "waiting for ranks that are late in turn",
     "exposed_transfer": "communication that compute does not hide",
@@ -31,6 +33,7 @@ CAUSES: dict[str, str] = {
 
 FAMILY: dict[str, str] = {
     "compute": "compute",
+    "contention": "compute",
     "load_imbalance": "compute",
     "straggler_wait": "communication",
     "exposed_transfer": "communication",
@@ -69,6 +72,10 @@ def causes_ms(run: MeasuredRun) -> dict[str, float]:
     extra = _own_extra_ms(run) if found["load_imbalance"] > 0 else 0.0
     found["compute"] -= extra
     found["load_imbalance"] += extra
+    if run.contention is not None:
+        slowed = min(run.contention.ms_per_step, max(found["compute"], 0.0))
+        found["compute"] -= slowed
+        found["contention"] = slowed
     total = sum(found.values())
     scale = run.step_ms / total if total > 0 else 0.0
     return {cause: ms * scale for cause, ms in found.items()}

@@ -108,7 +108,14 @@ def _point(series: _Series, ranks: int) -> ScalingPoint:
         factors=_factors(own),
         losses=lost,
         main_loss=main_loss(lost) if ranks != base else None,
+        contention=_contention(own),
     )
+
+
+def _contention(runs: Sequence[MeasuredRun]) -> float | None:
+    """Return the median factor over the runs that tell it."""
+    known = [run.contention.factor for run in runs if run.contention is not None]
+    return median(known) if known else None
 
 
 def _span(values: F64) -> Span:

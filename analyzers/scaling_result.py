@@ -57,6 +57,7 @@ class ScalingPoint(msgspec.Struct, frozen=True, kw_only=True):
     factors: dict[str, float | None]  # of the efficiency tree
     losses: tuple[Loss, ...]  # largest first; they sum to step_ms - ideal_ms
     main_loss: str | None  # cause of the largest loss; None where nothing is lost
+    contention: float | None = None  # how much longer compute takes beside a transfer than alone
 
 
 class LinkUsed(msgspec.Struct, frozen=True, kw_only=True):

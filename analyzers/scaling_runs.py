@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfkit.analyzers.contention import Contention
 from perfkit.analyzers.evidence import fact
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import Analysis, Blame
@@ -37,6 +38,7 @@ class MeasuredRun:
     command: str
     model: str
     dtypes: tuple[str, ...]
+    contention: Contention | None = None  # None: cannot be told, or one rank
 
 
 def measure(run: Run, analysis: Analysis, name: str) -> MeasuredRun | Refusal:

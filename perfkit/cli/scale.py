@@ -168,7 +168,7 @@ def judge(folders: Sequence[Path], question: Any) -> "Scaling":
 
 
 def show(found: "Scaling", home: Path, *, as_json: bool) -> None:
-    """Write scale.json and scale.html, and print what they say."""
+    """Write scale.json, scale.html and scale.svg, and print what they say."""
     import msgspec
 
     from perfkit.cli import results
@@ -178,6 +178,7 @@ def show(found: "Scaling", home: Path, *, as_json: bool) -> None:
     with console.progress("writing the report"):
         results.write(home / "scale.json", msgspec.json.format(document, indent=1) + b"\n")
         results.write(home / "scale.html", scaling_page.render(found).encode())
+        results.write(home / "scale.svg", scaling_page.drawing(found).encode())
     if as_json:
         sys.stdout.buffer.write(document + b"\n")
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,6 +164,7 @@ def _tell(one: "Ended") -> None:
 
 def read(folders: Sequence[Path]) -> "tuple[list[MeasuredRun], dict[str, Traffic]]":
     """Analyse every run, and take what its ranks sent. Raises InputError."""
+    from perfkit.analyzers.contention import beside_of, join_beside
     from perfkit.analyzers.refusal import Refusal
     from perfkit.analyzers.scaling_runs import measure
     from perfkit.analyzers.traffic import join_traffic, traffic_of
@@ -178,11 +180,13 @@ def read(folders: Sequence[Path]) -> "tuple[list[MeasuredRun], dict[str, Traffic
         taken = measure(own, _analysis(folder), name)
         if isinstance(taken, Refusal):
             raise InputError(taken.reason, hint=taken.remedy)
-        measured.append(taken)
         if taken.ranks > 1:
             cache = run_folder.cache_folder(own)
             loaded = (run_folder.load_rank(record, cache=cache) for record in own.ranks)
-            traffic[name] = join_traffic([traffic_of(trace) for trace in loaded])
+            told = [(traffic_of(trace), beside_of(trace)) for trace in loaded]
+            traffic[name] = join_traffic([sent for sent, _ in told])
+            taken = replace(taken, contention=join_beside([beside for _, beside in told]))
+        measured.append(taken)
     return measured, traffic
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from perfkit import units
 from perfkit.analyzers.scaling_losses import CAUSES
 from perfkit.analyzers.scaling_result import Scaling, ScalingPoint
-from perfkit.report import html, scaling_charts, show
+from perfkit.report import figure_svg, html, scaling_charts, show
 from perfkit.report.model import Block, Cell, Column, Note, Page, Section, Table
 from perfkit.report.names import name
-from perfkit.report.scaling_text import link, span
+from perfkit.report.scaling_text import contention, link, span
 
 
 def render(found: Scaling, *, light: bool = True) -> str:
@@ -26,6 +26,20 @@ def page(found: Scaling) -> Page:
         version=name(found.perfkit_version, 40),
         sections=tuple(section for section in sections if section is not None),
     )
+
+
+def drawing(found: Scaling) -> str:
+    """Return all plots as one SVG file that needs nothing else."""
+    karp_flatt = scaling_charts.karp_flatt_chart(found)
+    charts: list[figure_svg.Chart] = [
+        scaling_charts.step_chart(found),
+        scaling_charts.throughput_chart(found),
+        scaling_charts.efficiency_chart(found),
+        scaling_charts.class_chart(found),
+        *(scaling_charts.waterfall(point) for point in found.points[1:]),
+        *([] if karp_flatt is None else [karp_flatt]),
+    ]
+    return figure_svg.figure(f"{found.mode.capitalize()} scaling", charts)
 
 
 def _summary(found: Scaling) -> Section:
@@ -87,6 +101,8 @@ def _losses(found: Scaling) -> Section:
     blocks += [scaling_charts.waterfall(point) for point in found.points[1:]]
     factors = _factors(found)
     blocks += [factors] if factors is not None else []
+    told = [contention(p) for p in found.points if p.contention is not None]
+    blocks += [Note(text=show.sentence(f"Contention: {'; '.join(told)}"))] if told else []
     return Section(
         id="losses",
         title="Why efficiency is lost",

@@ -66,6 +66,17 @@ def _why(points: Sequence[ScalingPoint]) -> Iterator[str]:
             f"  {point.ranks} ranks: {units.milliseconds(over)} over the ideal "
             f"{units.milliseconds(point.ideal_ms)}: {told or unknown}"
         )
+    crowded = next((p for p in reversed(points) if p.contention is not None), None)
+    if crowded is not None:
+        yield f"Contention: {contention(crowded)}."
+
+
+def contention(point: ScalingPoint) -> str:
+    """Return a point's contention factor in words."""
+    longer = point.contention or 0.0
+    if longer <= 0:
+        return f"on {point.ranks} ranks compute beside transfers is not slower than alone"
+    return f"on {point.ranks} ranks compute takes {units.percent(longer)} longer beside transfers"
 
 
 def _models(found: Scaling) -> Iterator[str]:
