@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfkit.cli import console
-from perfkit.errors import UsageError
+from perfkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from perfkit.trace.model import RankRecord, RankTrace, Run
@@ -27,6 +27,8 @@ class Format(StrEnum):
     perfetto = "perfetto"
     parquet = "parquet"
     csv = "csv"
+    speedscope = "speedscope"
+    tensorboard = "tensorboard"
 
 
 def command(
@@ -42,14 +44,15 @@ def command(
         Format,
         typer.Option(
             help="perfetto: one trace for ui.perfetto.dev, a process per rank. parquet, csv: "
-            "tables of events, steps and collectives."
+            "tables of events, steps and collectives. speedscope: the stacks that --py-spy took. "
+            "tensorboard: step times, throughput and telemetry as scalars."
         ),
     ] = Format.perfetto,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="The file (perfetto; packed if it ends in .gz) or folder (tables) to write.",
+            help="The file (perfetto, packed if it ends in .gz; speedscope) or folder to write.",
             show_default="export/ in the run folder; for traces in ./perfkit-runs",
         ),
     ] = None,
@@ -60,39 +63,85 @@ def command(
 ) -> None:
     """Write a run for other tools, with the clocks of all ranks aligned.
 
-    Example: perfkit export RUN --format perfetto
+    Examples: perfkit export RUN --format perfetto; perfkit export RUN --format parquet --out
+    tables; perfkit export RUN --format tensorboard
     """
-    from perfkit.analyzers.alignment import align_ranks
     from perfkit.trace import run as run_folder
     from perfkit.trace.redaction import Redaction, originals
 
     run = run_folder.open_run(paths)
-    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
     target = out or _default_place(run, format)
-    with console.progress("aligning clocks"):
-        known = align_ranks(run, load)
-    offsets = {rank: offset or 0 for rank, offset in known.items()}
     facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
     redaction = Redaction(originals(facts), hidden=redact)
     try:
-        with console.progress("writing"):
-            if format is Format.perfetto:
-                _write_perfetto(run, load, offsets, redaction, target)
-            else:
-                _write_tables(run, load, offsets, redaction, target, format)
+        if format is Format.speedscope:
+            _write_stacks(run, redaction, target)
+        elif format is Format.tensorboard:
+            _write_scalars(run, redaction, target)
+        else:
+            _write_aligned(run, redaction, target, format)
     except OSError as error:
         raise UsageError(
             f"cannot write {target}: {error.strerror or error}",
             hint="name another place with --out",
         ) from error
+    print(console.shown(target))
+    if format in NEXT:
+        console.suggest(NEXT[format].format(console.shown(target)))
+
+
+NEXT = {
+    Format.perfetto: "open it at ui.perfetto.dev",
+    Format.speedscope: "open it at www.speedscope.app",
+    Format.tensorboard: "tensorboard --logdir {}",
+}
+
+
+def _write_aligned(run: "Run", redaction: "Redaction", target: Path, format: Format) -> None:
+    from perfkit.analyzers.alignment import align_ranks
+    from perfkit.trace import run as run_folder
+
+    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
+    with console.progress("aligning clocks"):
+        known = align_ranks(run, load)
+    offsets = {rank: offset or 0 for rank, offset in known.items()}
+    with console.progress("writing"):
+        if format is Format.perfetto:
+            _write_perfetto(run, load, offsets, redaction, target)
+        else:
+            _write_tables(run, load, offsets, redaction, target, format)
     unaligned = sorted(rank for rank, offset in known.items() if offset is None)
     if unaligned and len(known) > 1:
         console.say(
             f"the clocks of ranks {_some(unaligned)} could not be aligned: times as recorded"
         )
-    print(console.shown(target))
-    if format is Format.perfetto:
-        console.suggest("open it at ui.perfetto.dev")
+
+
+def _write_stacks(run: "Run", redaction: "Redaction", target: Path) -> None:
+    from perfkit.trace.export_speedscope import speedscope, stack_files
+
+    files = stack_files(run.path) if run.path is not None else []
+    if not files:
+        raise InputError(
+            "the run holds no Python stacks", hint="perfkit profile --py-spy -- CMD takes them"
+        )
+    with console.progress("writing"):
+        _write_whole(target, iter([speedscope(files, f"perfkit {run.run_id}", redaction)]))
+
+
+def _write_scalars(run: "Run", redaction: "Redaction", target: Path) -> None:
+    from perfkit.trace.export_tensorboard import event_files
+
+    written = 0
+    with console.progress("writing"):
+        for place, content in event_files(run, redaction):
+            _write_whole(target / place, content)
+            written += 1
+    if not written:
+        raise InputError(
+            "the run holds no step lines and no telemetry",
+            hint="perfkit profile records them; a lone trace does not",
+        )
 
 
 def _some(ranks: list[int]) -> str:
@@ -103,7 +152,11 @@ def _default_place(run: "Run", format: Format) -> Path:
     from perfkit.cli import results
 
     home = results.writable(run.path or results.elsewhere(run), may_move=True, run=run)
-    name = "perfetto.json.gz" if format is Format.perfetto else format.value
+    names = {
+        Format.perfetto: "perfetto.json.gz",
+        Format.speedscope: "stacks.speedscope.json",
+    }
+    name = names.get(format, format.value)
     return home / "export" / name
 
 
