@@ -83,6 +83,7 @@ def main() -> None:
         loss = (model(batch) - 1).square().mean()
         loss.backward()
         for parameter in model.parameters():
+            assert parameter.grad is not None
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()
         optimizer.step()
