@@ -5,7 +5,7 @@ and rank as differences in milliseconds. Steps of one run are never counted as r
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import exp, log, log1p
+from math import exp, expm1, inf, log, log1p
 
 from msgspec.structs import replace
 
@@ -13,9 +13,10 @@ from perfkit.analyzers.compare_notes import notes
 from perfkit.analyzers.comparison import SCHEMA_VERSION, Arm, Comparison, Gate, Row, Speed
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import Analysis, ClassTime
+from perfkit.analyzers.run_spread import Replicates, Spread, spread_for
 from perfkit.analyzers.statistics import holm
 from perfkit.analyzers.two_arms import ONE_RUN_EACH, Difference, difference
-from perfkit.units import change, milliseconds
+from perfkit.units import change, milliseconds, percent
 
 SIGNIFICANT = 0.05
 MEASURES: tuple[tuple[str, Callable[[Analysis], float | None]], ...] = (
@@ -32,15 +33,18 @@ def compare(
     *,
     max_slowdown: float | None = None,
     single_run_sd: float | None = None,
+    calibrated: Sequence[Replicates] = (),
 ) -> Comparison | Refusal:
     """Compare two arms of runs of one program.
 
     max_slowdown: allowed increase of the step time, such as 0.03; the gate fails only where the
     lower 95 % limit of the slow-down exceeds it. single_run_sd: relative standard deviation of the
-    step time from run to run, used where each side has one run only. Refused where a run has no
+    step time from run to run, used where each side has one run only; without it the spread of
+    earlier replicates of the same program is, if `calibrated` has any. Refused where a run has no
     step time.
     """
-    speed = _speeds(base, new, single_run_sd)
+    spread = _known_spread(base, new, single_run_sd, calibrated)
+    speed = _speeds(base, new, spread)
     if isinstance(speed, Refusal):
         return speed
     verdict = _verdict(speed)
@@ -59,7 +63,30 @@ def compare(
         ranks=_rank_rows(base, new),
         findings_gone=_only_in(base, new),
         findings_new=_only_in(new, base),
-        notes=notes(base, new),
+        notes=(*notes(base, new), *_calibration_note(spread)),
+    )
+
+
+def _known_spread(
+    base: Sequence[Analysis],
+    new: Sequence[Analysis],
+    single_run_sd: float | None,
+    calibrated: Sequence[Replicates],
+) -> Spread | None:
+    """Return the deviation between runs that single runs are held against."""
+    if len(base) + len(new) > 2:
+        return None
+    if single_run_sd is not None:
+        return Spread(sd=log1p(single_run_sd), freedom=0, runs=0)
+    return spread_for(base[0], calibrated)
+
+
+def _calibration_note(spread: Spread | None) -> tuple[str, ...]:
+    if spread is None or not spread.runs:
+        return ()
+    return (
+        f"the interval uses what {spread.runs} earlier runs of this program differed by: "
+        f"{percent(expm1(spread.sd))} (standard deviation)",
     )
 
 
@@ -73,7 +100,7 @@ def _arm(runs: Sequence[Analysis]) -> Arm:
 
 
 def _speeds(
-    base: Sequence[Analysis], new: Sequence[Analysis], single_run_sd: float | None
+    base: Sequence[Analysis], new: Sequence[Analysis], spread: Spread | None
 ) -> tuple[Speed, ...] | Refusal:
     measures = [
         (name, values) for name, of in MEASURES if (values := _known([*base, *new], of)) is not None
@@ -87,7 +114,7 @@ def _speeds(
             )
         measures = [(_PROFILED, profiled)]
     split = len(base)
-    return tuple(_speed(name, v[:split], v[split:], single_run_sd) for name, v in measures)
+    return tuple(_speed(name, v[:split], v[split:], spread) for name, v in measures)
 
 
 def _known(runs: Sequence[Analysis], of: Callable[[Analysis], float | None]) -> list[float] | None:
@@ -96,11 +123,14 @@ def _known(runs: Sequence[Analysis], of: Callable[[Analysis], float | None]) -> 
 
 
 def _speed(
-    measure: str, base: Sequence[float], new: Sequence[float], single_run_sd: float | None
+    measure: str, base: Sequence[float], new: Sequence[float], spread: Spread | None
 ) -> Speed:
     logs = [log(v) for v in base], [log(v) for v in new]
-    known = log1p(single_run_sd) if single_run_sd is not None else None
-    found = difference(*logs, known_sd=known)
+    found = difference(
+        *logs,
+        known_sd=spread.sd if spread else None,
+        known_freedom=(spread.freedom if spread else 0) or inf,
+    )
     means = [exp(sum(arm) / len(arm)) for arm in logs]
     told = found if isinstance(found, Difference) else None
     return Speed(

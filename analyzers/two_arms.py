@@ -21,7 +21,7 @@ F64 = NDArray[np.float64]
 ONE_RUN_EACH = Refusal(
     reason="one run each",
     remedy="repeat both sides (--base RUN... --new RUN...), or say how much the step time varies "
-    "from run to run (--single-run-sd X%)",
+    "from run to run (--single-run-sd X%, or --calibration FILE of earlier repetitions)",
 )
 
 
@@ -40,14 +40,19 @@ def difference(
     new: Sequence[float],
     *,
     known_sd: float | None = None,
+    known_freedom: float = inf,
     confidence: float = 0.95,
 ) -> Difference | Refusal:
-    """Compare two arms, one value a run. `known_sd` serves where each arm has one run only."""
+    """Compare two arms, one value a run.
+
+    `known_sd` serves where each arm has one run only; known_freedom: the degrees of freedom with
+    which it is known, infinite where it was simply given.
+    """
     if not base or not new:
         raise ValueError("both arms need a run")
     first, second = np.asarray(base, np.float64), np.asarray(new, np.float64)
     point = float(second.mean() - first.mean())
-    errors = _errors(first, second, known_sd)
+    errors = _errors(first, second, known_sd, known_freedom)
     if not errors:
         return ONE_RUN_EACH
     t = {e: float(stats.t.ppf(0.5 + confidence / 2, e.freedom)) for e in errors}
@@ -70,11 +75,11 @@ class _Error:
     freedom: float
 
 
-def _errors(first: F64, second: F64, known_sd: float | None) -> list[_Error]:
+def _errors(first: F64, second: F64, known_sd: float | None, known_freedom: float) -> list[_Error]:
     """Return the standard errors that the runs support; none for one run each."""
     spare = len(first) + len(second) - 2
     if not spare:
-        return [] if known_sd is None else [_Error(hypot(known_sd, known_sd), inf)]
+        return [] if known_sd is None else [_Error(hypot(known_sd, known_sd), known_freedom)]
     squares = sum(float(((arm - arm.mean()) ** 2).sum()) for arm in (first, second))
     pooled = _Error(sqrt(squares / spare * (1 / len(first) + 1 / len(second))), float(spare))
     if min(len(first), len(second)) < 2:

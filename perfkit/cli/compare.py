@@ -84,6 +84,14 @@ def command(
             "run a side.",
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="How much runs of a program differ by themselves: several runs on a side are "
+            "added to it, one run a side is held against it.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the comparison as JSON instead.")
     ] = False,
@@ -99,14 +107,18 @@ def command(
     """
     from perfkit.analyzers import compare
     from perfkit.analyzers.refusal import Refusal
+    from perfkit.cli import compare_calibration
 
     before, after = sides(runs or [], base or [], new or [])
     allowed = share(max_slowdown, "--max-slowdown")
     spread = share(single_run_sd, "--single-run-sd")
     arms = recalled(before), recalled(after)
-    found = compare.compare(*arms, max_slowdown=allowed, single_run_sd=spread)
+    known = compare_calibration.read(calibration) if calibration else ()
+    found = compare.compare(*arms, max_slowdown=allowed, single_run_sd=spread, calibrated=known)
     if isinstance(found, Refusal):
         raise InputError(found.reason, hint=found.remedy)
+    if calibration is not None:
+        compare_calibration.add(calibration, arms, known)
     show(found, as_json=as_json, format_=format_)
     if found.gate is not None and found.gate.outcome == "failed":
         raise GateError(

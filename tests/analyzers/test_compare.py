@@ -1,6 +1,7 @@
 """What changed between runs: intervals over runs, a gate that knows noise, tables that add up."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from perfkit.analyzers.compare import compare
 from perfkit.analyzers.comparison import Comparison
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import Analysis
+from perfkit.analyzers.run_spread import Replicates
 from perfkit.analyzers.two_arms import Difference, difference
 from tests.analyzers.test_slow_loader import cpu_rank
 from tests.builders import run_of, step_lines
@@ -25,7 +27,7 @@ def run_at(ms: float, run_id: str = "run", *, slow: bool = False, samples: int =
     return analyze(run, load)
 
 
-def compared(base: Sequence[float], new: Sequence[float], **options: float) -> Comparison:
+def compared(base: Sequence[float], new: Sequence[float], **options: Any) -> Comparison:
     found = compare([run_at(ms) for ms in base], [run_at(ms) for ms in new], **options)
     assert isinstance(found, Comparison)
     return found
@@ -159,3 +161,20 @@ def test_a_run_without_steps_is_refused() -> None:
     found = compare([whole], [with_(whole, steps=steps)])
     assert isinstance(found, Refusal)
     assert found.reason == "not every run has a step time"
+
+
+def test_calibration_is_held_to_what_few_runs_can_say() -> None:
+    """Three replicates know their spread with two degrees of freedom: t(2), not the normal."""
+    made = [with_(run_at(ms, str(ms)).run, command="train") for ms in (1.0, 2.0)]
+    base, new = (with_(run_at(ms), run=r) for ms, r in zip((100.0, 104.0), made, strict=True))
+    kept = Replicates(
+        program="train", ranks=2, hosts=base.run.hosts, runs=("x", "y", "z"),
+        step_ms=(99.0, 100.0, 101.0),
+    )  # fmt: skip
+    found = compare([base], [new], calibrated=[kept])
+    assert isinstance(found, Comparison)
+    sd = float(np.log([99.0, 100.0, 101.0]).std(ddof=1))
+    half = stats.t.ppf(0.975, 2) * np.sqrt(2) * sd
+    assert found.speed[0].low == pytest.approx(1.04 / np.exp(half))
+    other = compare([base], [new], calibrated=[with_(kept, ranks=4)])
+    assert isinstance(other, Comparison) and other.verdict == "cannot_tell"

@@ -127,3 +127,29 @@ def test_shares_are_read_as_percent_or_fraction() -> None:
 
 def test_two_positions_are_base_and_new() -> None:
     assert sides([Path("a"), Path("b")], [], []) == ([Path("a")], [Path("b")])
+
+
+def test_repetitions_calibrate_single_runs(perfkit: Call, tmp_path: Path) -> None:
+    """Three unchanged runs differ by 1 %; two single runs 10 % apart are then told apart."""
+    found = {}
+    for name, ms in {"a1": 100, "a2": 101, "a3": 99, "b1": 110, "c1": 101}.items():
+        (tmp_path / name).mkdir()
+        made = run_at(ms, name)
+        made = replace(made, run=replace(made.run, command="torchrun train.py"))
+        (tmp_path / name / "analysis.json").write_bytes(encode(made))
+        found[name] = str(tmp_path / name)
+    kept = ["--calibration", str(tmp_path / "sub" / "runs.jsonl")]
+    first = perfkit("compare", found["a1"], found["b1"], *kept)
+    assert first.out.startswith("Cannot tell: one run each")
+    arms = ["--base", found["a1"], found["a2"], found["a3"], "--new", found["b1"]]
+    assert perfkit("compare", *arms, *kept).status == 0
+    assert perfkit("compare", *arms, *kept).status == 0  # the same runs are not added twice
+    assert len((tmp_path / "sub" / "runs.jsonl").read_text().splitlines()) == 1
+    told = perfkit("compare", found["a1"], found["b1"], *kept, "--max-slowdown", "3%")
+    assert told.status == 1 and told.out.startswith("Slower")
+    assert "3 earlier runs of this program differed by: 1.0%" in told.out
+    same = perfkit("compare", found["a1"], found["c1"], *kept, "--max-slowdown", "3%")
+    assert same.status == 0 and same.out.startswith("No difference shown")
+    (tmp_path / "sub" / "runs.jsonl").write_text("nonsense\n")
+    broken = perfkit("compare", found["a1"], found["b1"], *kept)
+    assert broken.status == 3 and "not a calibration file" in broken.err
