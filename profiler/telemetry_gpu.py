@@ -13,6 +13,7 @@ from typing import Any
 
 MIB = 1 << 20
 KIB = 1 << 10
+ALL_LINKS = 0xFFFFFFFF  # a scope of nvml.h; without it the first link alone is told of
 
 
 def open_gpus(nvml: Any | None = None) -> Gpus | None:
@@ -104,7 +105,7 @@ class Gpus:
             return None
 
         def ask() -> int | None:
-            (value,) = self.nvml.nvmlDeviceGetFieldValues(handle, [which])
+            (value,) = self.nvml.nvmlDeviceGetFieldValues(handle, [(which, ALL_LINKS)])
             return None if value.nvmlReturn else int(value.value.ullVal) * KIB
 
         return self._ask(ask)

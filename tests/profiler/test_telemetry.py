@@ -48,7 +48,10 @@ class FakeNvml:
         "nvmlDeviceGetPcieThroughput": lambda handle, counter: 1000 + counter,
         "nvmlDeviceGetTotalEccErrors": lambda handle, kind, counter: 0,
         "nvmlDeviceGetFieldValues": lambda handle, fields: [
-            SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(ullVal=fields[0]))
+            SimpleNamespace(
+                nvmlReturn=0 if scope == 0xFFFFFFFF else 2, value=SimpleNamespace(ullVal=field)
+            )
+            for field, scope in fields
         ],
         "nvmlDeviceGetIndex": lambda handle: handle,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
