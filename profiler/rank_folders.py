@@ -83,7 +83,7 @@ def _read(path: Path) -> RankFolder | None:
             int(facts["attempt"]),
             str(facts["parent_node"]),
             str(facts["hostname"]),
-            int(facts["world_size"]),
+            int(facts.get("world_size", 1)),
             bool(facts.get("traced", True)),
             str(facts.get("stream_folder") or ""),
         )

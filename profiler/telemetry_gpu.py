@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-MIB = 1 << 20
 KIB = 1 << 10
 ALL_LINKS = 0xFFFFFFFF  # a scope of nvml.h; without it the first link alone is told of
 
