@@ -19,6 +19,7 @@ from perfkit.profiler.measure import compute, memory, storage
 from perfkit.profiler.measure.timing import CudaDevice, Device, Effort, HostDevice
 
 MOVED = 0.05
+SUSTAINED = 0.5
 IDLE_LOAD = 0.7  # of one core, over the last minute
 
 
@@ -47,7 +48,7 @@ def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
         "quick": quick,
         "ceilings": entries,
         "copy_by_working_set": memory.copy_by_working_set(device, sweep_effort, 4 * cache),
-        "warnings": busy + _moved_clocks(entries),
+        "warnings": busy + _moved_clocks(entries) + fallen(entries),
     }
 
 
@@ -115,6 +116,17 @@ def _moved_clocks(entries: list[dict[str, Any]]) -> list[str]:
                 f"the clock moved from {before:.0f} to {after:.0f} MHz while measuring {name}"
             )
     return warnings
+
+
+def fallen(entries: list[dict[str, Any]]) -> list[str]:
+    """Return a warning for each rate that did not last: less than half of the best median."""
+    return [
+        f"{entry['quantity']} {entry.get('precision', '')}: "
+        f"{entry['sustained'] / entry['value']:.0%} of the best median under sustained load: "
+        "other programs ran, or the machine slowed down"
+        for entry in entries
+        if entry.get("sustained") and entry["sustained"] < SUSTAINED * entry["value"]
+    ]
 
 
 def _progress(entry: dict[str, Any]) -> None:

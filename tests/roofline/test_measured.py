@@ -77,3 +77,12 @@ def test_a_quick_measurement_is_a_valid_ceilings_file(tmp_path: Path) -> None:
 def test_a_child_that_fails_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"measuring the machine failed: .*nowhere is no folder"):
         children.measure_machine(tmp_path / "nowhere", quick=True)
+
+
+def test_a_rate_that_does_not_last_is_a_warning() -> None:
+    machine = pytest.importorskip("perfkit.profiler.measure.machine", reason="needs torch")
+    kept = {"quantity": "matrix", "precision": "fp32", "value": 229e9, "sustained": 219e9}
+    fell = {"quantity": "matrix", "precision": "bf16", "value": 974e9, "sustained": 56e9}
+    copy = {"quantity": "copy", "value": 11e9}
+    (warning,) = machine.fallen([kept, fell, copy])
+    assert warning.startswith("matrix bf16: 6% of the best median")

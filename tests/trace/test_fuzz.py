@@ -1,5 +1,6 @@
 """A few mutants of small traces; `python -m tests.trace.fuzz` runs thousands over real ones."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_mutants_of_nsight_exports_are_read_or_refused(tmp_path: Path, block: in
     assert try_one(data, tmp_path) == ""
     for seed in range(block * 40, block * 40 + 40):
         problem = try_one(mutate(data, seed), tmp_path)
+        assert not problem, f"seed {seed}: {problem}"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_mutants_of_real_captures_are_read_or_refused(
+    shared_traces: Path, tmp_path: Path, block: int
+) -> None:
+    """The first seeds of `make fuzz`, on a few of its files."""
+    names = (
+        "kineto/hta_cpu_only_gloo_300.json.gz",
+        "kineto/hta_amd_mi250.json.gz",
+        "kineto/hta_critical_path/simple_add.json.gz",
+        "nsys/fuser_h100_report1.sqlite.gz",
+    )
+    packed = (shared_traces / names[block]).read_bytes()
+    for seed in range(100):
+        data = mutate(packed if seed % 10 == 9 else gzip.decompress(packed), seed)
+        problem = try_one(data, tmp_path)
         assert not problem, f"seed {seed}: {problem}"
 
 
