@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from perfkit import units
+from perfkit.errors import SetupError
+from perfkit.profiler import nsys
+from perfkit.profiler.cgroup import Limits, limits
 from perfkit.profiler.inrank.identity import cpus_available
 
 PROBE = Path(__file__).resolve().with_name("probe.py")
@@ -48,6 +51,7 @@ def check_all() -> tuple[Check, ...]:
         py_spy_check(),
         shm_check(),
         cpu_check(facts),
+        memory_check(),
         network_check(),
         disk_check(Path.cwd()),
     )
@@ -145,15 +149,20 @@ def nvml_check(facts: dict[str, Any]) -> Check:
 
 
 def nsys_check() -> Check:
-    """Tell whether Nsight Systems is on PATH."""
-    if path := shutil.which("nsys"):
-        return Check(name="nsys", status=OK, found=path)
-    return Check(
-        name="nsys",
-        status=ABSENT,
-        found="Nsight Systems is not on PATH",
-        remedy="only for Nsight captures of CUDA trainings: install nsight-systems-cli",
-    )
+    """Tell whether Nsight Systems is on PATH, which one, and whether --nsys can use it."""
+    path = shutil.which("nsys")
+    if path is None:
+        return Check(
+            name="nsys",
+            status=ABSENT,
+            found="Nsight Systems is not on PATH",
+            remedy="only for Nsight captures of CUDA trainings: install nsight-systems-cli",
+        )
+    try:
+        found = nsys.find()
+    except SetupError as error:
+        return Check(name="nsys", status=LIMITED, found=error.message, remedy=error.hint)
+    return Check(name="nsys", status=OK, found=f"{found.version} at {path}")
 
 
 def py_spy_check() -> Check:
@@ -205,18 +214,41 @@ def shm_check(folder: Path = Path("/dev/shm")) -> Check:
     )
 
 
-def cpu_check(facts: dict[str, Any]) -> Check:
+def cpu_check(facts: dict[str, Any], allowed: Limits | None = None) -> Check:
     """Tell how many processors this process may use, by affinity and by cgroup quota."""
-    usable, present = cpus_available(), os.cpu_count() or 1
+    quota = (limits() if allowed is None else allowed).processors
+    usable: float = cpus_available()
+    found = f"{usable:g} of {os.cpu_count() or 1} processors usable"
+    if quota is not None and quota < usable:
+        found += f", and the control group allows the time of {quota:g}"
+        usable = quota
     threads = facts.get("torch", {}).get("threads", 0)
-    found = f"{usable:g} of {present} processors usable"
     if threads <= max(usable, 1):
         return Check(name="CPU", status=OK, found=found)
     return Check(
         name="CPU",
         status=LIMITED,
-        found=f"{found}, and torch starts {threads} threads a process",
+        found=f"{found}; torch starts {threads} threads a process",
         remedy=f"set OMP_NUM_THREADS to {max(int(usable), 1)} divided by the ranks on this machine",
+    )
+
+
+def memory_check(allowed: Limits | None = None, meminfo: Path = Path("/proc/meminfo")) -> Check:
+    """Tell how much main memory is left, and whether the control group allows less."""
+    most = (limits() if allowed is None else allowed).memory_bytes
+    try:
+        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        total, free = (int(rows[k].split()[0]) * 1024 for k in ("MemTotal", "MemAvailable"))
+    except (OSError, ValueError, KeyError, IndexError):
+        return Check(name="memory", status=LIMITED, found=f"{meminfo} cannot be read")
+    found = f"{units.size(free)} free of {units.size(total)}"
+    if most is None or most >= total:
+        return Check(name="memory", status=OK, found=found)
+    return Check(
+        name="memory",
+        status=LIMITED,
+        found=f"{found}, and the control group allows {units.size(most)}",
+        remedy="beyond it the kernel kills ranks: ask for more (docker run --memory, sbatch --mem)",
     )
 
 

@@ -100,9 +100,9 @@ def _root(
 
 def build() -> Any:
     """Return the root command."""
-    app = typer.Typer(add_completion=False, invoke_without_command=True, context_settings=SETTINGS)
+    app = typer.Typer(invoke_without_command=True, context_settings=SETTINGS)
     app.callback(cls=Commands)(_root)
-    return typer.main.get_group(app)
+    return typer.main.get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ def command(
     """Trace some steps of a training that is already running, the same ones on all ranks.
 
     The training must have been started by perfkit profile, with or without windows of its own.
+    Example: perfkit capture RUN --steps 10
     """
     from perfkit.errors import InputError
     from perfkit.profiler import ordering

@@ -38,7 +38,8 @@ def command(
 
     Every operator of a run is then held against what was measured here: perfkit roofline RUN
     --ceilings FILE. Between nodes, start it on all of them: torchrun --nnodes=2 ... --no-python
-    perfkit ceilings. Leave the machine idle meanwhile.
+    perfkit ceilings. Leave the machine idle meanwhile. Example: perfkit ceilings
+    --ranks 2 --out ceilings.json
     """
     from perfkit.cli import results
     from perfkit.profiler.measure import children

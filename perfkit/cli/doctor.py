@@ -18,9 +18,10 @@ COLORS = {"ok": "32", "limited": "33", "absent": "2"}
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check torch, CUDA, NVML, Nsight, py-spy, shared memory, processors and the network.
+    """Check torch, CUDA, NVML, Nsight, py-spy, shared memory, processors, memory and the network.
 
-    Nothing is changed. Each check that is not ok says how to help it.
+    Nothing is changed. Each check that is not ok says how to help it. Example: perfkit doctor
+    --json
     """
     from perfkit.profiler import environment
 

@@ -17,7 +17,8 @@ def command(
     """Write every rank's Python stacks, last step and last collective, and show them.
 
     For a training that hangs: it is not stopped and not changed. Stacks need py-spy and the right
-    to trace processes; without them the rest is shown, and why.
+    to trace processes; without them the rest is shown, and why. Example: perfkit
+    dump RUN
     """
     from perfkit.profiler.dump import dump, text_of
 

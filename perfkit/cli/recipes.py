@@ -27,7 +27,8 @@ def command(
     """List the recipes: what each addresses, how it is applied, what it does to the numbers.
 
     With NAME everything about one recipe. With RUN the recipes that apply to that run with the gain
-    that is predicted, and why the others do not.
+    that is predicted, and why the others do not. Examples: perfkit recipes
+    amp-bf16; perfkit recipes RUN
     """
     from perfkit.recipes.catalogue import BY_ID, RECIPES
     from perfkit.report import recipes_text

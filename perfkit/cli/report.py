@@ -44,7 +44,8 @@ def command(
 ) -> None:
     """Write the HTML report of an analysed run: one file that opens without a network.
 
-    A run that has no analysis.json yet is analysed first.
+    A run that has no analysis.json yet is analysed first. Example: perfkit report RUN --light --out
+    page.html
     """
     from perfkit.analyzers import analysis as analysis_of
     from perfkit.cli import results

@@ -60,7 +60,7 @@ def command(
     Needs recorded shapes, as perfkit profile records them. Measure the machine's ceilings with
     perfkit ceilings; without, published peaks stand in where the device is known. The sizes of a
     transformer, for MFU, are read off the recorded shapes where those are plain; --layers and the
-    like stand before them.
+    like stand before them. Example: perfkit roofline RUN --ceilings ceilings.json --plot roof.svg
     """
     import msgspec
 

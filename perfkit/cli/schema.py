@@ -6,7 +6,10 @@ from perfkit.cli import console
 
 
 def command() -> None:
-    """Print the JSON Schema of analysis.json, the file that `analyze` and `profile` write."""
+    """Print the JSON Schema of analysis.json, the file that `analyze` and `profile` write.
+
+    Example: perfkit schema > analysis.schema.json
+    """
     import msgspec
 
     from perfkit.analyzers.result import Analysis

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from perfkit.cli import doctor
+from perfkit.profiler import cgroup
 from perfkit.profiler import environment as env
 from tests.cli.conftest import Call
 
@@ -106,6 +107,67 @@ def test_json_is_json_alone(perfkit: Call, monkeypatch: pytest.MonkeyPatch) -> N
 def test_all_checks_run_here(perfkit: Call) -> None:
     ended = perfkit("doctor")
     assert ended.status == 0
-    names = ["torch", "CUDA", "NVML", "nsys", "py-spy", "shm", "CPU", "network", "run folder"]
+    names = ["torch", "CUDA", "NVML", "nsys", "py-spy", "shm", "CPU", "memory"]
+    names += ["network", "run folder"]
     assert [line[9:19].strip() for line in ended.out.splitlines() if line[0] != " "] == names
     assert ended.err.startswith("Next: perfkit profile")
+
+
+def test_the_limits_of_the_control_group_are_said() -> None:
+    tight = env.Limits(processors=0.5, memory_bytes=1 << 20)
+    check = env.cpu_check(with_torch(threads=8), tight)
+    assert check.status == "limited" and "allows the time of 0.5" in check.found
+    check = env.memory_check(tight)
+    assert check.status == "limited" and "allows 1 MiB" in check.found and check.remedy
+    assert env.memory_check(env.Limits()).status == "ok"
+    assert env.memory_check(env.Limits(), Path("/nowhere")).status == "limited"
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "expected"),
+    [
+        ("0::/job/a", {"job/a/cpu.max": "max 100000", "job/cpu.max": "150000 100000"}, (1.5, None)),
+        ("0::/", {"cpu.max": "50000 100000", "memory.max": "max"}, (0.5, None)),
+        ("0::/x", {"x/memory.max": "1000", "memory.max": "2000"}, (None, 1000)),
+        (
+            "4:memory:/m\n2:cpu,cpuacct:/c",
+            {
+                "memory/m/memory.limit_in_bytes": "4096",
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "cpu,cpuacct/c/cpu.cfs_quota_us": "200000",
+                "cpu,cpuacct/c/cpu.cfs_period_us": "100000",
+                "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                "cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            (2.0, 4096),
+        ),
+        ("nonsense", {}, (None, None)),
+    ],
+)
+def test_limits_of_groups_of_both_kinds(
+    tmp_path: Path,
+    line: str,
+    files: dict[str, str],
+    expected: tuple[float | None, int | None],
+) -> None:
+    (tmp_path / "own").write_text(line + "\n")
+    for name, text in files.items():
+        file = tmp_path / "fs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    found = cgroup.limits(tmp_path / "fs", tmp_path / "own")
+    assert (found.processors, found.memory_bytes) == expected
+
+
+def test_an_nsys_that_cannot_be_used_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nsys"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA Nsight Systems version 2020.3.4'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    check = env.nsys_check()
+    assert check.status == "limited" and "2020.3.4" in check.found and check.remedy
+    tool.write_text("#!/bin/sh\necho 'version 2024.6.1 --capture-range-end'\n")
+    check = env.nsys_check()
+    assert check.status == "ok" and "2024.6.1" in check.found

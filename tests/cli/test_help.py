@@ -1,0 +1,47 @@
+"""Help that can be followed: an example for every command, of options that exist; completion."""
+
+import re
+import shlex
+from importlib import import_module
+
+import pytest
+
+from perfkit.cli import app
+from tests.cli.conftest import Call
+
+NAMES = [name for name, _ in app.COMMANDS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_shows_an_example_of_options_that_exist(name: str) -> None:
+    text = app.flowing(import_module(f"perfkit.cli.{name}").command.__doc__)
+    examples = re.findall(rf"perfkit {name}[^;\n`]*", text.partition("Example")[2])
+    assert examples, "no example"
+    known = {opt for p in app.load(name).params for opt in p.opts}
+    for example in examples:
+        own = example.partition(" -- ")[0]
+        assert {w for w in shlex.split(own) if w.startswith("--")} <= known, example
+
+
+def completed(perfkit_process: Call, line: str) -> list[str]:
+    """Ask for completions as bash does after `line`."""
+    words = line.split(" ")
+    environment = {"_PERFKIT_COMPLETE": "complete_bash", "COMP_WORDS": line}
+    environment |= {"COMP_CWORD": str(len(words) - 1), "PATH": "/bin:/usr/bin"}
+    ended = perfkit_process(environment=environment)
+    assert ended.err == ""
+    return ended.out.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("perfkit pro", ["profile"]),
+        ("perfkit compare --max", ["--max-slowdown"]),
+        ("perfkit export --format par", ["parquet"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(
+    perfkit_process: Call, line: str, expected: list[str]
+) -> None:
+    assert completed(perfkit_process, line) == expected
