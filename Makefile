@@ -48,6 +48,10 @@ quick: $(INSTALLED) ## the tests without the real multi-process runs (3 min)
 scale-truth: $(INSTALLED) ## predict 8 ranks on a shaped network from 1, 2 and 4, and measure them (root; 5 min)
 	PERFKIT_SCALE_TRUTH=1 $(BIN)/python -m pytest tests/truth/test_scaling.py
 
+.PHONY: recipes-truth
+recipes-truth: $(INSTALLED) ## predicted and measured gains of recipes on a shaped network (root; 20 min, quiet machine)
+	$(BIN)/python -m tests.truth.recipes_truth --out build/recipes-truth
+
 .PHONY: lint
 lint: $(INSTALLED) ## ruff, its formatter, mypy --strict, the import contract (1 min)
 	@failed=0; \

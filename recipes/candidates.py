@@ -105,8 +105,9 @@ def _not_worth(recipe: Recipe, kind: Numerics, allowed: Numerics, forecast: Fore
     if not recipe.keeps:
         return recipe.caveat or "it is for experiments and never kept"
     if not kind.within(allowed):
-        more = " (samples draw from a global generator)" if kind is not recipe.numerics else ""
-        return f"it may change the numbers{more}: --allow {kind.value}"
+        more = " (its samples may draw from a global generator)"
+        known = more if kind is not recipe.numerics else ""
+        return f"it may change the numbers{known}: --allow {kind.value}"
     most = forecast.expected or forecast.ceiling
     if most is None:
         return "nothing says what it could gain"

@@ -12,12 +12,16 @@ from perfkit.analyzers.refusal import Refusal
 from perfkit.cli import console, results, whatif_calibration
 from perfkit.cli.trials import Trials
 from perfkit.errors import InputError, UsageError
+from perfkit.recipes.activation import Choice
 from perfkit.recipes.candidates import Candidate
 from perfkit.recipes.catalogue import BY_ID, RECIPES
-from perfkit.recipes.ledger import SCHEMA_VERSION, Attempt, Optimization
+from perfkit.recipes.ledger import SCHEMA_VERSION, Attempt, Change, Optimization
 from perfkit.recipes.measured import STEPS
 from perfkit.recipes.search import Search, Settings
+from perfkit.recipes.source_change import source_change
 from perfkit.report import optimize_page, optimize_text
+from perfkit.trace.recipe_log import read_log
+from perfkit.trace.run import open_run
 from perfkit.version import __version__
 
 FILE, PAGE = "optimize.json", "optimize.html"
@@ -64,14 +68,35 @@ def search(trials: Trials, settings: Settings) -> Optimization:
                 told.add(attempt.label)
                 console.say(optimize_text.decided(attempt))
 
-    found = Search(trials, RECIPES, settings, _empty(trials, settings), changed, _announce).run()
+    searching = Search(trials, RECIPES, settings, _empty(trials, settings), changed, _announce)
+    found = searching.run()
     if isinstance(found, Refusal):
         raise InputError(found.reason, hint=found.remedy or "run the command by itself first")
-    found = msgspec.structs.replace(found, sentence=optimize_text.sentence(found))
+    changes = source_changes(searching.stack, trials.home, found)
+    found = msgspec.structs.replace(found, sentence=optimize_text.sentence(found), changes=changes)
     keep(found, trials.home)
     if not finished:
         _learn(found)
     return found
+
+
+def source_changes(stack: Sequence[Choice], home: Path, found: Optimization) -> tuple[Change, ...]:
+    """Return what makes each kept recipe permanent, and write the diffs beside the ledger.
+
+    Places come from the last diagnosed run; a diff is relative to the current folder.
+    """
+    if not stack:
+        return ()
+    log = read_log(open_run([home / found.diagnosed[-1].trial]))
+    changes = []
+    for choice in stack:
+        change = source_change(choice, log, Path.cwd())
+        if change.diff:
+            results.write(home / f"{choice.recipe.id}.patch", change.diff.encode())
+        where = f"{change.file}:{change.line}: " if change.file and not change.diff else ""
+        text = change.diff or f"{where}{change.snippet}"
+        changes.append(Change(label=choice.label, text=text, is_diff=bool(change.diff)))
+    return tuple(changes)
 
 
 def keep(book: Optimization, home: Path) -> None:

@@ -40,6 +40,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     monkeypatch.setattr(
         Trials, "diagnose", lambda self, name, stack: laboratory.diagnose(name, stack)
     )
+    monkeypatch.setattr(optimizing, "source_changes", lambda stack, home, found: ())
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     yield World(known, laboratory)

@@ -1,7 +1,8 @@
 """A data-parallel training with two bottlenecks: a slow loader, and gradients sent after backward.
 
 It is written as people write it: a loader without workers, and a loop of all_reduce over all
-parameters. Compute is asleep, so that it does not contend for the processors.
+parameters. Compute is asleep, so that it does not contend for the processors. Flags take the
+bottlenecks away, or put others in their place: DDP with its default buckets, accumulation.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
@@ -69,23 +71,29 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--device-ms", type=float, default=20, help="forward, all layers")
     parser.add_argument("--decode-ms", type=float, default=30, help="of a sample")
+    parser.add_argument("--ddp", action="store_true", help="instead of the loop of all_reduce")
+    parser.add_argument("--accumulate", type=int, default=1, help="backward passes of a step")
     args = parser.parse_args()
     dist.init_process_group("gloo")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     seconds = args.device_ms / 1e3 / args.layers
-    model = nn.Sequential(*(Block(args.width, seconds) for _ in range(args.layers)))
+    layers = nn.Sequential(*(Block(args.width, seconds) for _ in range(args.layers)))
+    model = DistributedDataParallel(layers) if args.ddp else layers
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    count = args.steps * args.batch_size * dist.get_world_size()
+    count = args.steps * args.batch_size * args.accumulate * dist.get_world_size()
     data = Pictures(count, args.width, args.decode_ms / 1e3)
     sampler: DistributedSampler[Tensor] = DistributedSampler(data, shuffle=True)
-    for batch in DataLoader(data, args.batch_size, sampler=sampler):
-        loss = (model(batch) - 1).square().mean()
+    for number, batch in enumerate(DataLoader(data, args.batch_size, sampler=sampler), 1):
+        loss = (model(batch) - 1).square().mean() / args.accumulate
         loss.backward()
-        for parameter in model.parameters():
-            assert parameter.grad is not None
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
+        if number % args.accumulate:
+            continue
+        if not args.ddp:
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= dist.get_world_size()
         optimizer.step()
         optimizer.zero_grad()
     dist.destroy_process_group()
