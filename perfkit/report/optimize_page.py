@@ -137,20 +137,31 @@ def _bottlenecks(found: Optimization) -> Section:
 def _changes(found: Optimization) -> tuple[Section, ...]:
     if not found.changes:
         return ()
-    rows = tuple((Cell(text=name(c.label, 60)), Cell(text=c.text)) for c in found.changes)
+    tables = tuple(
+        Table(
+            id=f"change-{number}",
+            caption=name(change.label, 60),
+            columns=(Column(title="Diff" if change.is_diff else "Change", prose=True),),
+            rows=tuple((Cell(text=_code(line)),) for line in change.text.splitlines()),
+            note=f"{change.label.partition(':')[0]}.patch beside this page, for `git apply`."
+            if change.is_diff
+            else "",
+        )
+        for number, change in enumerate(found.changes, 1)
+    )
     return (
         Section(
             id="changes",
             title="Make it permanent",
             short="Changes",
             lead="What to change in the script, so that the gain stays without perfkit.",
-            blocks=(
-                Table(
-                    id="source-changes",
-                    caption="Source changes",
-                    columns=(Column(title="Recipe"), Column(title="Change", prose=True)),
-                    rows=rows,
-                ),
-            ),
+            blocks=tables,
         ),
     )
+
+
+def _code(line: str) -> str:
+    """Keep a line's indent, which a page would drop."""
+    shown = name(line, 200)
+    bare = shown.lstrip(" ")
+    return "\N{NO-BREAK SPACE}" * (len(shown) - len(bare)) + bare

@@ -139,5 +139,6 @@ def _stack(found: Optimization) -> Iterator[str]:
             yield f"With {ablation.label} against without it: {measured(ablation.measured)}"
     for change in found.changes:
         yield ""
-        yield f"To make {change.label} permanent:"
-        yield change.text.rstrip()
+        patch = " (git apply, from the .patch file beside the report)" if change.is_diff else ""
+        yield f"To make {change.label} permanent{patch}:"
+        yield from (f"  {name(line, 200)}" for line in change.text.splitlines())
