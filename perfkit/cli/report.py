@@ -44,11 +44,12 @@ def command(
 ) -> None:
     """Write the HTML report of an analysed run: one file that opens without a network.
 
-    A run that has no analysis.json yet is analysed first. Example: perfkit report RUN --light --out
+    A run that has no analysis.json yet is analysed first. What perfkit scale or faults found with
+    the run becomes sections of it. Example: perfkit report RUN --light --out
     page.html
     """
     from perfkit.analyzers import analysis as analysis_of
-    from perfkit.cli import results
+    from perfkit.cli import beside, results
     from perfkit.report import html
 
     analysis = results.recall(run)
@@ -57,7 +58,8 @@ def command(
         page = out if out is not None else page.with_name("redacted.html")
         analysis = _redacted(run, analysis)
         results.write(page.with_suffix(".json"), analysis_of.encode(analysis))
-    results.write(page, html.render(analysis, light=light).encode())
+    more = () if redact else beside.sections(run if run.is_dir() else run.parent)
+    results.write(page, html.render(analysis, light=light, more=more).encode())
     print(console.shown(page))
     console.suggest(f"open {console.shown(page)} in a browser")
 

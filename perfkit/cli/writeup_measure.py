@@ -29,6 +29,7 @@ SEED = "0"
 LAB04 = {"amp": ("amp-bf16", "amp-fp16"), "accum": ("gradient-accumulation",)}
 LAB04 |= {"loader": ("loader", "pin-memory")}
 """Roles of lab 04, each with the recipes that can play it, the first that applies."""
+TERMS = ("compute", "communication", "io", "host")
 LITTLE, MUCH = 1.02, 1.05
 """A trap is predicted to gain at most the first; a fix at least the second."""
 
@@ -164,27 +165,33 @@ def lab04(situation: Situation) -> Plan:
 def lab09(situation: Situation) -> Plan:
     """The change of the binding term that is predicted to gain most, and one that gains nothing."""
     verdict = situation.analysis.verdict
-    binding = {verdict.dominant, verdict.limiter} - {None}
     plan = Plan()
     known = []
     for recipe in BY_ID.values():
-        found = recipe.applicable(situation) if recipe.can_apply else None
+        mild = recipe.can_apply and recipe.keeps and recipe.numerics.within(Numerics.NUMERICS)
+        found = recipe.applicable(situation) if mild else None
         if isinstance(found, Prediction):
             known.append((recipe, found))
-    fixes = [(r, p) for r, p in known if r.addresses in binding and (p.expected or 1) >= MUCH]
+    promising = [(r, p) for r, p in known if (p.expected or 1.0) >= MUCH]
+    fixes = [(r, p) for r, p in promising if r.addresses == verdict.dominant]
+    fixes = fixes or [(r, p) for r, p in promising if r.addresses == verdict.limiter]
+    binding = (verdict.dominant, verdict.limiter)
     traps = [
         (r, p)
         for r, p in known
-        if r.addresses not in binding and _most(p) is not None and (_most(p) or 0) <= LITTLE
+        if r.addresses in TERMS
+        and r.addresses not in binding
+        and (gain := _most(p)) is not None
+        and gain <= LITTLE
     ]
-    for role, options, pick in (("fix", fixes, max), ("trap", traps, min)):
+    for role, options in (("fix", fixes), ("trap", traps)):
         if not options:
             plan.refused[role] = (
                 f"no recipe that perfkit can apply is predicted to gain "
                 f"{'enough on' if role == 'fix' else 'almost nothing off'} the binding term"
             )
             continue
-        recipe, found = pick(options, key=lambda o: (o[1].expected or _most(o[1]) or 1, o[0].id))
+        recipe, found = max(options, key=lambda o: (_most(o[1]) or 1.0, o[0].id))
         plan.choices[role] = (Choice(recipe=recipe, given=found.values),)
         plan.guesses[role] = _guess(found)
     return plan

@@ -1,6 +1,6 @@
 """Analysis to Page: which sections a report has, and in which order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from perfkit.analyzers.result import Analysis
 from perfkit.report import (
@@ -23,17 +23,20 @@ from perfkit.report.model import Page, Section
 from perfkit.report.names import name
 
 
-def build(analysis: Analysis) -> Page:
-    """Return the page that shows `analysis`; pure, and the same for the same analysis."""
+def build(analysis: Analysis, more: Sequence[Section] = ()) -> Page:
+    """Return the page that shows `analysis`; pure, and the same for the same analysis.
+
+    more: sections that others have built, put before the limits of the capture.
+    """
     return Page(
         title=f"perfkit · {name(analysis.run.run_id, 80) or 'report'}",
         subtitle=_subtitle(analysis),
         version=name(analysis.perfkit_version, 40),
-        sections=tuple(section for section in _sections(analysis) if section is not None),
+        sections=tuple(s for s in _sections(analysis, more) if s is not None),
     )
 
 
-def _sections(analysis: Analysis) -> Iterator[Section | None]:
+def _sections(analysis: Analysis, more: Sequence[Section]) -> Iterator[Section | None]:
     """Yield the sections in order; None for one that has nothing to show."""
     yield overview.verdict_section(analysis)
     yield overview.next_steps_section(analysis)
@@ -50,6 +53,7 @@ def _sections(analysis: Analysis) -> Iterator[Section | None]:
     yield roofline_section.roofline_section(analysis.roofline)
     yield memory_section.memory_section(analysis)
     yield machines_section.machines_section(analysis)
+    yield from more
     yield provenance.quality_section(analysis)
     yield provenance.run_section(analysis)
 

@@ -26,6 +26,7 @@ from perfkit.report.model import (
     Lane,
     Page,
     PlotChart,
+    Section,
     SeriesChart,
     TimelineChart,
 )
@@ -34,9 +35,12 @@ LIVE = (PlotChart, BoundChart, SeriesChart)
 """Blocks that plotly takes over."""
 
 
-def render(analysis: Analysis, *, light: bool = False) -> str:
-    """Return the report of `analysis` as one HTML document; `light` leaves plotly out."""
-    return write(build(analysis), light=light)
+def render(analysis: Analysis, *, light: bool = False, more: Sequence[Section] = ()) -> str:
+    """Return the report of `analysis` as one HTML document; `light` leaves plotly out.
+
+    more: what other commands found with the same run.
+    """
+    return write(build(analysis, more), light=light)
 
 
 def write(page: Page, *, light: bool = False) -> str:

@@ -157,3 +157,19 @@ def test_an_interrupted_sweep_goes_on_where_it_was(perfkit_process: Call, tmp_pa
     again = perfkit_process(*line)
     assert "1 of 2 runs were finished before" in again.err
     assert (tmp_path / "ran").read_text() == "122"
+
+
+def test_the_report_of_a_run_holds_the_series_that_it_belongs_to(
+    perfkit: Call, tmp_path: Path
+) -> None:
+    runs = [make_run(tmp_path / f"r{p}", p, 100.0 / p + 5, 64 // p) for p in (1, 2)]
+    assert perfkit("scale", "--from", *runs, "--out", tmp_path).status == 0
+    assert (tmp_path / "scale.svg").read_text().count("Efficiency") == 1
+    page = tmp_path / "page.html"
+    assert perfkit("report", runs[1], "--out", page, "--light").status == 0
+    assert 'id="scaling-efficiency"' in page.read_text()
+    (tmp_path / "scale.json").write_text("{")
+    ended = perfkit("report", runs[1], "--out", page, "--light")
+    assert ended.status == 0
+    assert "scale.json is left out of the report" in ended.err
+    assert 'id="scaling-efficiency"' not in page.read_text()

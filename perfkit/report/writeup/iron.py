@@ -147,7 +147,7 @@ def fleet(arm: Arm, scalings: Sequence[Scaling], faults: Faults | None) -> Fleet
     run = arm.first
     used = _utilization(arm)
     efficiency = _efficiency(scalings, run.world.size)
-    goodput = faults.goodput if faults is not None else None
+    goodput = _goodput(faults, run.world.size)
     lacking: list[tuple[str, str]] = []
     if used is None:
         lacking.append(("MFU: no peak is known", "perfkit ceilings --out RUN/ceilings.json"))
@@ -169,7 +169,8 @@ def fleet(arm: Arm, scalings: Sequence[Scaling], faults: Faults | None) -> Fleet
         ("scaling efficiency", units.percent(efficiency),
          "perfkit scale" if efficiency is not None else "missing: inside MFU above"),
         ("goodput", units.percent(goodput),
-         "perfkit faults, of its short run" if goodput is not None else "missing: taken as 1"),
+         "perfkit faults: today's interval, one rank failing as often as it assumes"
+         if goodput is not None else "missing: taken as 1"),
     )  # fmt: skip
     if used is None:
         return Fleet(rows=rows, sentence="Without MFU the product cannot be formed.",
@@ -187,6 +188,12 @@ def fleet(arm: Arm, scalings: Sequence[Scaling], faults: Faults | None) -> Fleet
         f"restarts included; {units.seconds(used.step_s)} without them was measured."
     )
     return Fleet(rows=rows, sentence=text, lacking=tuple(lacking))
+
+
+def _goodput(faults: Faults | None, ranks: int) -> float | None:
+    """Return the goodput to be expected of a long run at the interval of the measured one."""
+    rows = faults.fleet if faults is not None else ()
+    return next((row.goodput_now for row in rows if row.ranks == ranks), None)
 
 
 def _utilization(arm: Arm) -> Utilization | None:
