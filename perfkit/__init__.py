@@ -8,7 +8,7 @@ In a training script (both are free no-ops outside `perfkit profile`):
 On a recorded run:
 
     run = perfkit.open_run("perfkit-runs/...")
-    analysis = perfkit.analyze(run)
+    analysis = perfkit.analyze(run)             shown with its verdict and budget in a notebook
 
 Importing this package imports the standard library only.
 """
@@ -74,4 +74,8 @@ def analyze(run: Run, *, jobs: int = 1) -> Analysis:
     from perfkit.analyzers import analysis
     from perfkit.trace.run import cache_folder, load_rank
 
+    if "IPython" in sys.modules:
+        from perfkit.report import notebook
+
+        notebook.register()
     return analysis.analyze(run, partial(load_rank, cache=cache_folder(run)), jobs=jobs)
