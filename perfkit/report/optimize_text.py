@@ -46,7 +46,13 @@ def stopped(found: Optimization) -> str:
 
 def announced(label: str, forecast: Forecast) -> str:
     """Say what is about to be tried and what it should bring."""
-    return f"trying {label}: {predicted(forecast)} predicted ({name(forecast.why, 200)})"
+    text = f"trying {label}: {predicted(forecast)} predicted ({name(forecast.why, 200)})"
+    if forecast.past_error is None:
+        return text
+    return (
+        f"{text}; expect {units.percent(forecast.past_error)} either way, from {forecast.past} "
+        "measured predictions of it"
+    )
 
 
 def decided(attempt: Attempt) -> str:

@@ -63,6 +63,13 @@ def test_the_summary_has_prediction_measurement_and_decision() -> None:
     assert "too noisy" not in shown
 
 
+def test_a_prediction_says_how_earlier_ones_fared() -> None:
+    assert "either way" not in optimize_text.announced("overlap", FORECAST)
+    known = replace(FORECAST, past=3, past_error=0.08)
+    shown = optimize_text.announced("overlap", known)
+    assert "expect 8.0% either way, from 3 measured predictions of it" in shown
+
+
 def test_what_was_not_confirmed_is_not_recommended() -> None:
     shown = optimize_text.render(book(confirmed=False), report_path="x.html")
     assert "Do not rely on it" in shown
