@@ -6,8 +6,8 @@ measured less ideal exactly. Waits inside collectives go to what the late rank w
 for compute, what the ranks' mean compute times explain (max less mean, as in the POP metrics) is
 load imbalance, together with what the busy ranks compute beyond the usual one (the lower median);
 the rest varies from step to step. Of the compute, what transfers beside it add (contention.py) is a
-cause of its own. Two sources of a loss that look alike in a budget stay one cause: fixed work and
-small batches both show as compute that did not shrink.
+cause of its own, and so is what operators take beyond the time that their FLOP took at the speed of
+the smallest rank count. The rest of the compute did not shrink: work that does not divide.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from perfkit.analyzers.scaling_runs import MeasuredRun
 
 CAUSES: dict[str, str] = {
     "compute": "compute that did not shrink with the ranks",
+    "slower_kernels": "kernels slower than on fewer ranks: smaller batches, shared cores or memory",
     "contention": "compute slowed down by transfers beside it",
     "load_imbalance": "load imbalance: a rank computes longer than the others",
     "straggler_wait": "waiting for ranks that are late in turn",
@@ -33,6 +34,7 @@ CAUSES: dict[str, str] = {
 
 FAMILY: dict[str, str] = {
     "compute": "compute",
+    "slower_kernels": "compute",
     "contention": "compute",
     "load_imbalance": "compute",
     "straggler_wait": "communication",
@@ -115,19 +117,48 @@ def mean_causes_ms(runs: Sequence[MeasuredRun], step_ms: float) -> dict[str, flo
     return {cause: ms * step_ms / total if total > 0 else 0.0 for cause, ms in mean.items()}
 
 
+def slower_kernels_ms(base: Sequence[MeasuredRun], runs: Sequence[MeasuredRun]) -> float:
+    """Return what operators take beyond the time of their FLOP at the base's speed, per step.
+
+    Only operators whose FLOP are counted on both sides are compared; what transfers beside them
+    add is left out, as it is a cause of its own. On the unprofiled step.
+    """
+    found = []
+    for run in runs:
+        total = sum(ms for ms in run.classes_ms.values() if ms is not None)
+        excess = sum(
+            ms - flop * sum(b[0] for b in own) / work
+            for name, (ms, flop) in run.kernels.items()
+            if (own := [b.kernels[name] for b in base if name in b.kernels])
+            and (work := sum(b[1] for b in own)) > 0
+        )
+        slowed = run.contention.ms_per_step if run.contention is not None else 0.0
+        found.append((excess - slowed) * (run.step_ms / total if total > 0 else 0.0))
+    return sum(found) / len(found)
+
+
 def losses(
-    base: Mapping[str, float], point: Mapping[str, float], *, growth: float, weak: bool
+    base: Mapping[str, float],
+    point: Mapping[str, float],
+    *,
+    growth: float,
+    weak: bool,
+    slower_ms: float = 0.0,
 ) -> tuple[Loss, ...]:
     """Return what a point loses against the ideal, the largest loss first.
 
-    base, point: milliseconds by cause; growth: ranks over the base's ranks.
+    base, point: milliseconds by cause; growth: ranks over the base's ranks; slower_ms: the part of
+    the compute that `slower_kernels_ms` explains.
     """
     keep = 1.0 if weak else 1.0 / growth
     step = sum(point.values())
-    found = [(cause, point[cause] - base[cause] * keep) for cause in CAUSES]
+    found = {cause: point[cause] - base[cause] * keep for cause in CAUSES}
+    slower = max(min(slower_ms, found["compute"]), 0.0)
+    found["compute"] -= slower
+    found["slower_kernels"] += slower
     return tuple(
         Loss(cause=cause, ms=ms, share=ms / step if step else 0.0)
-        for cause, ms in sorted(found, key=lambda item: -item[1])
+        for cause, ms in sorted(found.items(), key=lambda item: -item[1])
         if ms != 0.0
     )
 

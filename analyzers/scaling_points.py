@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfkit.analyzers.scaling_laws import gustafson_serial_share, karp_flatt
-from perfkit.analyzers.scaling_losses import losses, main_loss, mean_causes_ms
+from perfkit.analyzers.scaling_losses import (
+    losses,
+    main_loss,
+    mean_causes_ms,
+    slower_kernels_ms,
+)
 from perfkit.analyzers.scaling_result import ScalingPoint, Span
 from perfkit.analyzers.scaling_runs import MeasuredRun
 
@@ -78,7 +83,13 @@ def _point(series: _Series, ranks: int) -> ScalingPoint:
     repeated = len(own) > 1
     compared = repeated and len(series.runs[base]) > 1 and ranks != base
     causes = series.causes_ms
-    lost = losses(causes[base], causes[ranks], growth=growth, weak=series.weak)
+    lost = losses(
+        causes[base],
+        causes[ranks],
+        growth=growth,
+        weak=series.weak,
+        slower_ms=slower_kernels_ms(series.runs[base], own) if ranks != base else 0.0,
+    )
     samples = median(run.samples_per_step for run in own)
     tokens = own[0].tokens_per_step
     alone = base == 1 < ranks  # the laws speak of one rank against several

@@ -1,7 +1,7 @@
 """What a scaling series takes from each run, and whether the runs belong to one series."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class MeasuredRun:
     model: str
     dtypes: tuple[str, ...]
     contention: Contention | None = None  # None: cannot be told, or one rank
+    kernels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By operator: ms and executed FLOP per step, where a formula counts them; mean over ranks."""
 
 
 def measure(run: Run, analysis: Analysis, name: str) -> MeasuredRun | Refusal:
@@ -80,7 +82,18 @@ def measure(run: Run, analysis: Analysis, name: str) -> MeasuredRun | Refusal:
         command=analysis.run.command,
         model=analysis.run.model,
         dtypes=_dtypes(run.ranks[0]),
+        kernels=_kernels(analysis),
     )
+
+
+def _kernels(analysis: Analysis) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    points = analysis.roofline.points if analysis.roofline is not None else ()
+    for point in points:
+        if point.executed_flop > 0:
+            ms, flop = found.get(point.name, (0.0, 0.0))
+            found[point.name] = (ms + point.time_s * 1e3, flop + point.executed_flop)
+    return found
 
 
 def _work_per_step(run: Run) -> tuple[float | None, float | None]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from perfkit.analyzers.contention import Contention
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import Blame
 from perfkit.analyzers.scaling import Question, scale
@@ -292,3 +293,22 @@ def test_groups_smaller_than_the_job_are_not_predicted() -> None:
     assert isinstance(found, Scaling) and found.fits is not None
     assert found.fits.models[0].refused == "smaller groups"
     assert {bool(guess.refused) for guess in found.predictions} == {True}
+
+
+def test_kernels_that_slow_down_are_told_from_work_that_does_not_divide() -> None:
+    one = measured(1, {"compute": 100.0}, kernels={"mm": (80.0, 8e9)})
+    # A quarter of the FLOP at half the speed: 20 ms expected, 40 ms taken; 30 ms in all expected.
+    four = measured(4, {"compute": 60.0}, kernels={"mm": (40.0, 2e9), "new": (5.0, 1e9)})
+    found = {loss.cause: loss.ms for loss in point(judged([one, four]), 4).losses}
+    assert found["slower_kernels"] == pytest.approx(20.0)
+    assert found["compute"] == pytest.approx(60 - 25 - 20)
+    beside = measured(
+        4,
+        {"compute": 60.0},
+        kernels={"mm": (40.0, 2e9)},
+        contention=Contention(factor=0.5, ms_per_step=12.0),
+    )
+    split = {loss.cause: loss.ms for loss in point(judged([one, beside]), 4).losses}
+    assert split["contention"] == pytest.approx(12.0)
+    assert split["slower_kernels"] == pytest.approx(8.0)
+    assert sum(split.values()) == pytest.approx(60 - 25)
