@@ -60,6 +60,12 @@ def _other_ranks(evidence: Evidence) -> Iterator[CannotTell]:
             why=f"{absent} of {evidence.run.world_size} ranks have no trace here",
             remedy="give perfkit the traces of all ranks, or capture with `perfkit profile`",
         )
+    elif evidence.pipeline is not None and evidence.pipeline.bubble_ms is None:
+        yield CannotTell(
+            claim="how much of sends and receives is waiting for another stage",
+            why="gloo does not record who sends to whom, and there are more than two ranks",
+            remedy="run the stages on NCCL, whose records name both ends, or profile two stages",
+        )
     elif evidence.matched.unmatched:
         yield CannotTell(
             claim=f"wait against transfer of {evidence.matched.unmatched} collective calls",

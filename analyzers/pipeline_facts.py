@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from perfkit.analyzers.calls import POINT_TO_POINT
 from perfkit.analyzers.join import Joined
 from perfkit.analyzers.pipeline_passes import NamedPass, chain, passes_by_transfers
@@ -14,6 +16,7 @@ from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import NONE
 from perfkit.units import percent
 
+MOST_MATCHED = 0.95
 BY_NAMES, BY_TRANSFERS = "names of passes", "sends and receives"
 _NAMES = {
     "naive": "one micro-batch after the other",
@@ -46,9 +49,10 @@ def pipeline_facts(surveys: Mapping[int, RankSurvey], joined: Joined) -> Pipelin
     formula = _formula(found, len(seen.ranks), chunks or 1)
     spent = {c: _total(joined, seen.ranks, c) for c in (TimeClass.PIPE_BUBBLE, TimeClass.COMPUTE)}
     whole = sum(int(joined.tables[r].sum()) for r in seen.ranks if r in joined.tables)
-    lost = spent[TimeClass.PIPE_BUBBLE]
+    lost, busy = spent[TimeClass.PIPE_BUBBLE], spent[TimeClass.COMPUTE]
     present = sum(r in joined.tables for r in seen.ranks)
-    over_total = lost / whole if whole else 0.0
+    told = peers_known(joined)
+    over_total = (lost / whole if whole else 0.0) if told else None
     return PipelineFacts(
         stages=len(seen.ranks),
         ranks=seen.ranks,
@@ -59,13 +63,28 @@ def pipeline_facts(surveys: Mapping[int, RankSurvey], joined: Joined) -> Pipelin
         exact=found.exact,
         source=seen.source,
         reason=found.reason,
-        bubble_ms=lost / 1e6 / len(steps) / max(present, 1),
+        bubble_ms=lost / 1e6 / len(steps) / max(present, 1) if told else None,
         bubble_over_total=over_total,
-        bubble_over_ideal=lost / spent[TimeClass.COMPUTE] if spent[TimeClass.COMPUTE] else None,
+        bubble_over_ideal=lost / busy if told and busy else None,
         formula_over_total=formula.over_total if formula else None,
         formula_over_ideal=formula.over_ideal if formula else None,
         sentence=_sentence(found, len(seen.ranks), over_total, formula),
     )
+
+
+def peers_known(joined: Joined) -> bool:
+    """Tell whether most sends and receives of the analysed steps met their other end.
+
+    Where the capture does not say who sends to whom, as gloo's does not beyond two ranks, waiting
+    cannot be told from transfer, and a bubble of zero would be no measurement.
+    """
+    matched = calls = 0
+    for view in joined.views.values():
+        inside = np.isin(view.calls.step, view.windows.step)
+        between = np.array([op in POINT_TO_POINT for op in view.calls.op], dtype=np.bool_)
+        calls += int((inside & between).sum())
+        matched += int((inside & between & view.split.matched).sum())
+    return matched >= MOST_MATCHED * calls
 
 
 def _total(joined: Joined, ranks: tuple[int, ...], time_class: TimeClass) -> int:
@@ -111,13 +130,18 @@ def _formula(found: Recognised, stages: int, chunks: int) -> Bubble | None:
     return bubble(found.schedule, shape, PassTimes(forward_s=1.0, backward_s=2.0))
 
 
-def _sentence(found: Recognised, stages: int, over_total: float, formula: Bubble | None) -> str:
+def _sentence(
+    found: Recognised, stages: int, over_total: float | None, formula: Bubble | None
+) -> str:
     text = f"{stages} stages"
     if found.schedule is None:
         text += f", schedule not recognised ({found.reason})"
     else:
         text += f", {_NAMES[found.schedule]}, {found.micro_batches} micro-batches"
-    text += f": bubble {percent(over_total)} of the step"
+    if over_total is None:
+        text += ": bubble cannot be told, as the capture does not say who sends to whom"
+    else:
+        text += f": bubble {percent(over_total)} of the step"
     if formula is not None:
         text += f", {percent(formula.over_total)} by the schedule's formula"
     return text

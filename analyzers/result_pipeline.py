@@ -20,8 +20,8 @@ class PipelineFacts(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool  # every pass is in the schedule's own order
     source: str  # "names of passes" or "sends and receives"
     reason: str
-    bubble_ms: float  # per step, mean over ranks
-    bubble_over_total: float
+    bubble_ms: float | None  # per step, mean over ranks; None: sends and receives are unmatched
+    bubble_over_total: float | None
     bubble_over_ideal: float | None
     formula_over_total: float | None
     formula_over_ideal: float | None

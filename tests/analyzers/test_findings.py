@@ -14,6 +14,7 @@ from tests.builders import (
     Item,
     StepItem,
     alloc,
+    compiling,
     gc_pause,
     gloo,
     h2d,
@@ -60,6 +61,14 @@ def test_a_healthy_cpu_run_has_no_findings() -> None:
     assert findings(one_step(op("aten::mm", at_ms=0, ms=99), device_kind="cpu")) == {}
 
 
+def test_python_between_operators_bounds_a_cpu_run() -> None:
+    found = findings(
+        one_step(op("aten::mm", at_ms=0, ms=50), op("aten::mm", at_ms=80, ms=20), device_kind="cpu")
+    )
+    assert set(found) == {"host_bound"}
+    assert found["host_bound"].gain_ceiling == pytest.approx(100 / 70)
+
+
 @pytest.mark.parametrize(
     ("item", "rule"),
     [
@@ -67,6 +76,7 @@ def test_a_healthy_cpu_run_has_no_findings() -> None:
         (sync(at_ms=40, ms=20), "host_syncs"),
         (alloc(at_ms=40, ms=20), "allocator"),
         (gc_pause(at_ms=40, ms=20), "gc_pauses"),
+        (compiling(at_ms=40, ms=20), "recompiles"),
         (op("aten::add", at_ms=40, ms=20), "launch_bound"),
     ],
 )

@@ -133,6 +133,7 @@ def test_measured_bubble_stands_beside_the_formulas() -> None:
     assert found.formula_over_total == pytest.approx(3 / 11)
     # What a stage waits inside its receives: all bubble but what lies before the step's first
     # receive was posted and after its last pass, plus the transfers' own time.
+    assert found.bubble_over_total is not None
     assert 0.5 * 3 / 11 < found.bubble_over_total <= 1.1 * 3 / 11
     assert "4 stages, 1F1B, 8 micro-batches: bubble" in found.sentence
 
@@ -150,10 +151,9 @@ def test_a_pipeline_with_bubbles_is_a_finding() -> None:
     assert "GPipe, 4 micro-batches" in finding.evidence
 
 
-def test_of_two_ranks_the_peer_is_the_other_one() -> None:
-    """Gloo does not record who sends to whom: of two ranks there is only one way."""
-    traces = played("1f1b", 2, 4, named=False)
-    unknown = [
+def without_peers(traces: Sequence[RankTrace]) -> list[RankTrace]:
+    """Forget who sends to whom, as gloo does."""
+    return [
         replace(
             t,
             collectives=replace(
@@ -164,7 +164,45 @@ def test_of_two_ranks_the_peer_is_the_other_one() -> None:
         )
         for t in traces
     ]
-    assert facts(unknown) == facts(traces)
+
+
+def test_of_two_ranks_the_peer_is_the_other_one() -> None:
+    """Gloo does not record who sends to whom: of two ranks there is only one way."""
+    traces = played("1f1b", 2, 4, named=False)
+    assert facts(without_peers(traces)) == facts(traces)
+
+
+def with_stages(traces: Sequence[RankTrace]) -> list[RankTrace]:
+    """Name the passes as torch's multi-stage schedules do, with their stage."""
+    kinds = {"Forward": "F", "Backward": "B"}
+    return [
+        replace(
+            t,
+            events=replace(
+                t.events,
+                names=tuple(
+                    f"PP:{t.rank}{kinds[n.split()[0]]}{n.split()[1]}"
+                    if n.split()[0] in kinds
+                    else n
+                    for n in t.events.names
+                ),
+            ),
+        )
+        for t in traces
+    ]
+
+
+def test_without_peers_a_bubble_of_more_stages_is_not_told() -> None:
+    analysis = analysed(with_stages(without_peers(played("1f1b", 4, 8, named=True))))
+    found = analysis.pipeline
+    assert found is not None
+    assert (found.bubble_ms, found.bubble_over_total, found.bubble_over_ideal) == (None,) * 3
+    assert found.formula_over_total == pytest.approx(3 / 11)
+    assert "bubble cannot be told" in found.sentence
+    assert "pipeline_bubble" not in {f.id for f in analysis.findings}
+    assert any("sends and receives" in c.claim for c in analysis.quality.cannot_tell)
+    unmatched = analysis.budget.classes["comm_unmatched"]
+    assert unmatched is not None and unmatched.ms > 0
 
 
 def test_without_point_to_point_transfers_there_is_no_pipeline() -> None:
