@@ -278,19 +278,24 @@ def _missing(ranks: Sequence[RankRecord]) -> tuple[Issue, ...]:
 
 
 def _without_traces(ranks: Sequence[RankRecord]) -> tuple[Issue, ...]:
-    bare = [record.rank for record in ranks if not record.traces]
-    if not bare:
-        return ()
-    text = f"ranks {_listed(bare)} have" if len(bare) > 1 else f"rank {bare[0]} has"
-    if len(bare) == len(ranks):
-        text = "no rank has"
-    return (
-        Issue(
-            code="TRACES_MISSING",
-            severity="warning",
-            message=f"{text} no trace: only the step lines speak for them",
-            ranks=tuple(bare),
-        ),
+    bare = [record for record in ranks if not record.traces]
+    spared = [r.rank for r in bare if r.facts.get("traced") is False]
+    missing = [r.rank for r in bare if r.facts.get("traced") is not False]
+    issues = []
+    if missing:
+        text = f"ranks {_listed(missing)} have" if len(missing) > 1 else f"rank {missing[0]} has"
+        text = "no rank has" if len(missing) == len(ranks) else text
+        message = f"{text} no trace: only the step lines speak for them"
+        issues.append(("TRACES_MISSING", "warning", message, missing))
+    if spared:
+        message = (
+            f"{len(spared)} of {len(ranks)} ranks were asked for step lines only (--trace-ranks): "
+            "waits for them cannot be explained"
+        )
+        issues.append(("TRACES_NOT_ASKED_FOR", "info", message, spared))
+    return tuple(
+        Issue(code=code, severity=severity, message=message, ranks=tuple(whose))
+        for code, severity, message, whose in issues
     )
 
 

@@ -258,3 +258,11 @@ class TestCacheFolder:
         assert cache_folder(run) == run_folder / "cache"
         monkeypatch.setattr(os, "access", lambda path, mode: False)
         assert cache_folder(run) == tmp_path / "xdg" / "perfkit"
+
+
+def test_ranks_that_were_not_to_write_traces_are_no_flaw(tmp_path: Path) -> None:
+    add_node(tmp_path)
+    add_trace(add_rank(tmp_path, 0), 2, 4)
+    add_rank(tmp_path, 1, traced=False)
+    (issue,) = open_run([tmp_path]).issues
+    assert (issue.code, issue.severity, issue.ranks) == ("TRACES_NOT_ASKED_FOR", "info", (1,))

@@ -2,7 +2,8 @@
 
 This folder is put on PYTHONPATH by `perfkit profile`. Python imports a module of this name at
 start-up, so it must be cheap (sys and os only), must run the user's own `sitecustomize` as if ours
-were not there, and must never raise.
+were not there, and must never raise. Where a wheel of perfkit is installed in the training's
+environment, perfkit.pth runs this file too if PYTHONPATH was replaced or is ignored (-E, -I).
 """
 
 import os
@@ -113,4 +114,5 @@ if os.environ.get("PERFKIT_RUN_DIR") and not hasattr(sys, "_perfkit_watcher"):
     sys._perfkit_watcher = _watcher
     sys.meta_path.insert(0, _watcher)
     sys.meta_path.append(StandInFinder)
-run_the_users_own()
+if __name__ == "sitecustomize":  # perfkit.pth runs this file as well, before Python looks for one
+    run_the_users_own()
