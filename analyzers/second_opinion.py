@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from perfkit.analyzers.blame import F64
+from perfkit.analyzers.calls import POINT_TO_POINT
 from perfkit.analyzers.critical_path import critical_path
 from perfkit.analyzers.graph import StepGraph, join_pieces
 from perfkit.analyzers.graph_pieces import PYTHON
@@ -48,6 +49,14 @@ def replay_graph(surveys: Mapping[int, RankSurvey], world_size: int) -> StepGrap
     calls = {rank: own.calls for rank, own in surveys.items()}
     domains = {rank: own.clock_domain for rank, own in surveys.items()}
     graph = join_pieces(pieces, calls, domains, world_size)
+    if isinstance(graph, Refusal) and any(
+        op in POINT_TO_POINT for c in calls.values() for op in c.op
+    ):
+        return Refusal(
+            reason="a run with sends and receives between its ranks could not be replayed: "
+            f"{graph.reason}; which work waits for which receive is not always recorded",
+            remedy="the budget, the blame and the bubble need no replay",
+        )
     if isinstance(graph, StepGraph) and graph.unmatched:
         return Refusal(
             reason=f"{graph.unmatched} transfers could not be matched across ranks",
