@@ -69,6 +69,7 @@ class StepGraph:
     gradient_task: I64  # shape (gradients,): behind which task each gradient is ready
     gradient_bytes: I64
     backward: Bool  # of each task: on behalf of a backward pass
+    matrix_bytes: F64  # of each task: behind matrix work on 32-bit numbers; NaN: other, or unknown
     devices: tuple[DeviceFacts, ...]  # different ones only; () where the capture does not say
     unexplained: tuple[tuple[int, Unexplained], ...]  # by rank, largest first
 
@@ -205,6 +206,9 @@ def assemble(parts: _Parts) -> StepGraph | Refusal:
         ),
         gradient_bytes=np.concatenate([p.gradient_bytes for p in pieces]),
         backward=np.concatenate([*(p.backward for p in pieces), np.zeros(len(pieces), np.bool_)]),
+        matrix_bytes=np.concatenate(
+            [*(p.matrix_bytes for p in pieces), np.full(len(pieces), np.nan)]
+        ),
         devices=_devices(pieces),
         unexplained=_largest(pieces),
     )

@@ -18,6 +18,7 @@ from perfkit.analyzers.graph_gradients import gradients
 from perfkit.analyzers.graph_pieces import HOST, PYTHON_CODE, Draft, Piece, backward_passes, without
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
 from perfkit.analyzers.windows import is_device_work
+from perfkit.roofline.kernel_work import wide_matrix_bytes
 from perfkit.trace.intervals import Intervals, paint, union
 from perfkit.trace.kinds import Kind, TimeClass
 from perfkit.trace.model import I64, NONE, Bool, Events, RankTrace
@@ -166,6 +167,7 @@ def _add_work(draft: Draft, trace: RankTrace, work: _Work) -> list[int]:
     calls = np.flatnonzero(comm_rows(events, on_device=True))
     row_of_call[calls] = np.arange(len(calls))
     tasks: list[int] = []
+    matrix_bytes = wide_matrix_bytes(trace)
     lanes: dict[int, tuple[list[int], list[int]]] = {}  # stream -> ends and tasks, in order
     for k, row in enumerate(work.rows.tolist()):
         place = int(work.place[k])
@@ -184,6 +186,7 @@ def _add_work(draft: Draft, trace: RankTrace, work: _Work) -> list[int]:
             call=int(row_of_call[row]),
             step=int(events.step[row]),
             backward=bool(events.backward[row]),
+            matrix_bytes=float(matrix_bytes[row]),
         )
         released = int(work.released[k])
         delay = start - max(free, released) if released != NONE or free else 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from perfkit.analyzers.replay import F64
 from perfkit.trace.intervals import Intervals, Partition, label, union
 from perfkit.trace.kinds import Kind, TimeClass
 from perfkit.trace.model import I64, NONE, Bool, DeviceFacts, Events
@@ -60,6 +61,7 @@ class Piece:
     gradient_bytes: I64
     backward: Bool  # shape (n,): on behalf of a backward pass
     device: DeviceFacts | None = None  # the accelerator that did the work
+    matrix_bytes: F64  # shape (n,): behind matrix work on 32-bit numbers; NaN: other, or unknown
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Draft:
     backward: list[bool] = field(default_factory=list)
     waited: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     gradients: list[tuple[int, int]] = field(default_factory=list)
+    matrix_bytes: list[float] = field(default_factory=list)
 
     def add(  # noqa: PLR0913 - one row of a table
         self,
@@ -97,10 +100,12 @@ class Draft:
         call: int = NONE,
         step: int = NONE,
         backward: bool = False,
+        matrix_bytes: float = float("nan"),
     ) -> int:
         """Add a task beside the host's; return its number. `step` is a step's number."""
         self.start.append(start)
         self.backward.append(backward)
+        self.matrix_bytes.append(matrix_bytes)
         self.end.append(end)
         self.step.append(self.steps.index(step) if step in self.steps else NONE)
         self.duration.append(max(0, end - start))
@@ -172,6 +177,7 @@ class Draft:
                 [label(self.passes, host.start_ns) >= 0, np.array(self.backward, np.bool_)]
             ),
             device=self.device,
+            matrix_bytes=np.concatenate([np.full(n, np.nan), np.array(self.matrix_bytes)]),
         )
 
 

@@ -11,7 +11,8 @@ from perfkit.analyzers.replay_edit import of_kinds, scaled
 from perfkit.analyzers.whatif import Change, Setting, with_durations
 from perfkit.analyzers.whatif_accumulation import accumulation
 from perfkit.analyzers.whatif_buckets import buckets_of
-from perfkit.analyzers.whatif_device import HALF, MATRIX
+from perfkit.analyzers.whatif_fusion import fused_elementwise
+from perfkit.analyzers.whatif_precision import half_precision
 from perfkit.analyzers.whatif_transfers import start_up_ns, transfer_tasks
 from perfkit.roofline.collective_cost import bus_factor, ring_steps
 from perfkit.trace.kinds import TimeClass
@@ -190,33 +191,6 @@ def faster_compute(factor: float) -> Change:
     )
 
 
-def half_precision(*, optimistic: bool = False) -> Change:
-    """Matrix kernels in bf16: twice (optimistic: three times) as fast; others x1.0 (x0.6)."""
-
-    def edit(setting: Setting) -> Setting | Refusal:
-        if not setting.graph.on_device:
-            return Refusal(reason="a CPU capture does not show which operators would gain")
-        tasks = of_kinds(setting.plan.graph, ("compute",))
-        names = np.array([*setting.graph.names, ""])[setting.graph.name[tasks]]
-        matrix = np.array([bool(MATRIX.search(n)) for n in names], np.bool_)
-        if not matrix.any():
-            return Refusal(reason="no matrix kernel is recognised by its name")
-        if all(HALF.search(n) for n in set(names[matrix].tolist())):
-            return Refusal(reason="the matrix kernels run in half precision already")
-        full = np.array([not HALF.search(n) for n in names], np.bool_)
-        factor = np.where(matrix, 1 / 3 if optimistic else 1 / 2, 0.6 if optimistic else 1.0)
-        factor[~full] = 1.0
-        return with_durations(setting, tasks, setting.work.duration_ns[tasks] * factor)
-
-    notes = (
-        "matrix kernels (by name) twice as fast, all others unchanged: a cautious tensor-core gain",
-        "casts and a gradient scaler cost nothing; gradients stay in fp32 on the network",
-    )
-    return Change(
-        name="amp bf16", option="--amp bf16", assumptions=notes, apply=edit, recipe="amp-bf16"
-    )
-
-
 _HIDDEN = ("waits for a transfer that never made anybody wait in this capture are unknown",)
 
 
@@ -298,6 +272,7 @@ def everything() -> tuple[Change, ...]:
         no_host_syncs(),
         faster_compute(2),
         half_precision(),
+        fused_elementwise(),
         buckets_of(25),
         buckets_of(1),
         accumulation(4),

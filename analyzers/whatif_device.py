@@ -19,7 +19,7 @@ from perfkit.roofline.hardware import Hardware, find
 MATRIX = re.compile(r"gemm|conv|cutlass|flash|fmha|nvjet|xmma|wgmma|cudnn.*fprop|attention", re.I)
 HALF = re.compile(r"bf16|f16f16|half|16816|h884|s884|fp16|bfloat", re.I)
 _BF16 = re.compile(r"bf16|bfloat", re.I)
-_TF32 = re.compile(r"tf32|1688", re.I)
+TF32 = re.compile(r"tf32|1688", re.I)
 
 
 def other_gpu(target: Hardware) -> Change:
@@ -83,4 +83,4 @@ def _factors(now: Hardware, then: Hardware, names: list[str]) -> F64 | Refusal:
 def _precision(name: str) -> str:
     if HALF.search(name):
         return "bf16" if _BF16.search(name) else "fp16"
-    return "tf32" if _TF32.search(name) else "fp32"
+    return "tf32" if TF32.search(name) else "fp32"

@@ -76,14 +76,14 @@ class HostCopies:
 
 def calls_of(trace: RankTrace, steps: frozenset[int]) -> Calls:
     """Group the operator calls of those steps; on a device their kernels carry the time."""
-    tables = _Costs(trace)
+    tables = Costs(trace)
     nesting = nest(trace.events, tables.is_known)
     if trace.device_kind == "cpu":
         return _host_calls(trace, steps, nesting, tables)
     return _device_calls(trace, steps, nesting, tables)
 
 
-class _Costs:
+class Costs:
     """Costs by (operator, inputs), computed once each."""
 
     def __init__(self, trace: RankTrace) -> None:
@@ -138,9 +138,7 @@ def _type_in_kernels(kernels: Iterable[str]) -> ElementType | None:
     return None
 
 
-def _device_calls(
-    trace: RankTrace, steps: frozenset[int], nesting: Nesting, costs: _Costs
-) -> Calls:
+def _device_calls(trace: RankTrace, steps: frozenset[int], nesting: Nesting, costs: Costs) -> Calls:
     events = trace.events
     chosen = np.isin(events.step, list(steps))
     work = np.flatnonzero(np.isin(events.kind, COMPUTE_KINDS) & chosen)
@@ -179,7 +177,7 @@ def _uncosted_device(events: Events, row: int) -> tuple[str, str]:
     return events.names[events.name[row]], "kernel"
 
 
-def _host_calls(trace: RankTrace, steps: frozenset[int], nesting: Nesting, costs: _Costs) -> Calls:
+def _host_calls(trace: RankTrace, steps: frozenset[int], nesting: Nesting, costs: Costs) -> Calls:
     events = trace.events
     training = np.isin(events.thread, trace.training_threads)
     chosen = np.isin(events.step, list(steps)) & (events.kind == Kind.OP) & training
@@ -214,7 +212,7 @@ def _is_communication(name: str) -> bool:
 class _Grouping:
     """Collects calls by operator, inputs and precision."""
 
-    def __init__(self, costs: _Costs, nesting: Nesting) -> None:
+    def __init__(self, costs: Costs, nesting: Nesting) -> None:
         self._costs = costs
         self._nesting = nesting
         self._sums: dict[tuple[str, int, OpCost, bool], list[int]] = {}

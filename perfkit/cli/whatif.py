@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from perfkit.analyzers.whatif import Answer, Change, Setting
 
 SCHEMA_VERSION = 1
+LEAST_SHARE = 0.005
+"""Classes that stay below this share of the step are shown together."""
 NO_GAIN = 1.01
 """Speed-ups below this are not worth trying."""
 
@@ -68,6 +70,9 @@ def command(
     amp: Annotated[
         str | None, typer.Option(metavar="bf16", help="Matrix kernels in bf16. GPU runs.")
     ] = None,
+    fuse: Annotated[
+        bool, typer.Option("--fuse", help="Elementwise kernels in a row become one. GPU runs.")
+    ] = False,
     bucket_mb: Annotated[
         float | None, typer.Option(metavar="MIB", help="DDP gradient buckets of this size.")
     ] = None,
@@ -103,6 +108,7 @@ def command(
     """
     from perfkit.analyzers import whatif_changes as catalogue
     from perfkit.analyzers.whatif_accumulation import accumulation
+    from perfkit.analyzers.whatif_fusion import fused_elementwise
     from perfkit.analyzers.whatif_recompute import recomputation
 
     valued: tuple[tuple[Any, Callable[[Any], Change]], ...] = (
@@ -123,6 +129,7 @@ def command(
         (no_launch, catalogue.no_launch_overhead),
         (no_host_syncs, catalogue.no_host_syncs),
         (recompute, recomputation),
+        (fuse, fused_elementwise),
     )
     changes = [make(value) for value, make in valued if value is not None]
     changes += [make() for wanted, make in switched if wanted]
@@ -158,11 +165,11 @@ def factor(text: str, option: str) -> float:
 
 def half_precision(kind: str) -> "Change":
     """Return what --amp asks for. Raises UsageError."""
-    from perfkit.analyzers import whatif_changes
+    from perfkit.analyzers import whatif_precision
 
     if kind != "bf16":
         raise UsageError(f"--amp {kind}: only bf16 can be predicted")
-    return whatif_changes.half_precision()
+    return whatif_precision.half_precision()
 
 
 def another_gpu(text: str) -> "Change":
@@ -280,8 +287,10 @@ def combined(setting: "Setting", answer: "Answer") -> list[str]:
         f"  step           {units.milliseconds(answer.predicted_ms)}  "
         f"({units.milliseconds(answer.low_ms)} to {units.milliseconds(answer.high_ms)})",
         f"  speed-up       {units.ratio(answer.speed_up)}",
-        f"  critical path  {_shares(answer.shares_before)}",
-        f"  afterwards     {_shares(answer.shares_after)}",
+        f"  then bound by  {_words(answer.next_bottleneck or 'nothing recorded')}",
+        "",
+        "What the step waits for (its critical path), before and after:",
+        *_budget(answer),
         "",
         "Assumed:",
     ]
@@ -307,9 +316,27 @@ def ranking(setting: "Setting", answers: "Sequence[Answer]") -> list[str]:
     return [*lines, "", whatif_calibration.overall(setting.calibration)]
 
 
-def _shares(shares: "dict[str, float]") -> str:
-    top = list(shares.items())[:4]
-    return ", ".join(f"{_words(kind)} {units.percent(share)}" for kind, share in top)
+def _budget(answer: "Answer") -> list[str]:
+    """Return a line for each class of the critical path; both columns sum to their step."""
+    before, after = answer.shares_before, answer.shares_after
+    kinds = list(dict.fromkeys((*before, *after)))
+    rows = [
+        (_words(kind), answer.step_ms * before.get(kind, 0.0), answer.predicted_ms * share)
+        for kind in kinds
+        for share in (after.get(kind, 0.0),)
+    ]
+    lines = [
+        f"  {kind:16} {units.milliseconds(was):>10} -> {units.milliseconds(then):>10}"
+        for kind, was, then in rows
+        if max(was, then) >= LEAST_SHARE * answer.step_ms
+    ]
+    small = [row for row in rows if max(row[1:]) < LEAST_SHARE * answer.step_ms]
+    if small:
+        was, then = sum(row[1] for row in small), sum(row[2] for row in small)
+        lines.append(
+            f"  {'the rest':16} {units.milliseconds(was):>10} -> {units.milliseconds(then):>10}"
+        )
+    return lines
 
 
 def _words(kind: str) -> str:

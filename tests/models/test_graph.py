@@ -8,6 +8,7 @@ from perfkit.analyzers.graph import StepGraph, build_graph
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.whatif import Answer, Change, ask, baseline, fit_network, search
 from perfkit.analyzers.whatif_buckets import buckets_of
+from perfkit.analyzers.whatif_precision import half_precision
 from tests.builders import Item, StepItem, kernel, nccl, rank_trace, run_of, step
 from tests.models import known_runs as known
 from tests.models.known_runs import cpu_run, cpu_step_ms, gpu_run, gpu_step_ms
@@ -87,7 +88,7 @@ GPU_TRUTH = [
     (changes.perfect_overlap(), gpu_step_ms(transfer_ms=0)),
     (changes.no_stragglers(), gpu_step_ms(kernel_ms=(22, 22))),
     (changes.faster_compute(2), gpu_step_ms(kernel_ms=halves(known.KERNEL_MS), optimizer_ms=2.5)),
-    (changes.half_precision(), gpu_step_ms(kernel_ms=halves(known.KERNEL_MS))),
+    (half_precision(), gpu_step_ms(kernel_ms=halves(known.KERNEL_MS))),
     # Python before the launches stays; the device alone bounds the step.
     (changes.no_host_syncs(), gpu_step_ms(host_ms=0, tail_ms=0)),
 ]
@@ -112,7 +113,7 @@ def test_what_a_run_does_not_hold_is_refused() -> None:
     cpu, gpu = graph_of(cpu_run()), graph_of(gpu_run())
     assert "checkpoint" in refused(cpu, changes.async_checkpoint()).reason
     assert "CPU" in refused(cpu, changes.no_launch_overhead()).reason
-    assert "CPU" in refused(cpu, changes.half_precision()).reason
+    assert "CPU" in refused(cpu, half_precision()).reason
     assert "device" in refused(cpu, changes.no_host_syncs()).reason
     assert "input wait" in refused(gpu, changes.no_input_stall()).reason
     assert "bucket" in refused(cpu, buckets_of(1)).reason

@@ -31,6 +31,19 @@ def test_one_change(torchrec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert "Measured step 145 ms (steps 4 to 6, profiled, 4 ranks)" in out
     assert "With network x0.5" in out and "Assumed:" in out
+    assert "then bound by" in out
+    budget = out.split("before and after:\n")[1].split("\n\n")[0]
+    scale = {"us": 1e-3, "ms": 1.0}
+    before, after = (
+        sum(float(value) * scale[unit] for value, unit in sides)
+        for sides in zip(
+            *([side.split()[-2:] for side in line.split("->")] for line in budget.splitlines()),
+            strict=True,
+        )
+    )
+    assert before == pytest.approx(145, abs=1)
+    step = out.split("  step")[1].split("ms")[0]
+    assert after == pytest.approx(float(step), abs=1)
     assert "Next: perfkit whatif" in err and "--search" in err
 
 
