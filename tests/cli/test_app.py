@@ -47,7 +47,7 @@ OPTIONS = {
     "whatif": {
         *("--network", "--compression", "--ranks", "--overlap", "--no-stragglers", "--amp"),
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
-        *("--compute", "--bucket-mb", "--accumulate", "--search", "--json"),
+        *("--compute", "--bucket-mb", "--fuse", "--accumulate", "--search", "--json"),
         *("--after", "--calibration", "--gpu", "--recompute"),
     },
     "recipes": {"--json"},
