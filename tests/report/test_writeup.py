@@ -11,7 +11,16 @@ from msgspec.structs import replace
 from perfkit.analyzers.result import Analysis
 from perfkit.report.writeup import communication, iron, lab04, lab09, markdown, page
 from perfkit.report.writeup.document import Document, Figure, Gap, Grid, YourTurn
-from perfkit.report.writeup.evidence import BASE, SILENT, Arm, Evidence, Guess, Machine, speed_up
+from perfkit.report.writeup.evidence import (
+    BASE,
+    SILENT,
+    Arm,
+    Evidence,
+    Guess,
+    Machine,
+    speed_up,
+    work_ratio,
+)
 from tests.report.parts import HOSTILE
 from tests.report.sample import hostile_gpu, io_bound
 
@@ -202,3 +211,43 @@ def test_lab_09_holds_trap_and_fix_and_a_ledger() -> None:
 def test_gaps_are_blocks_with_commands() -> None:
     blocks = lab04.build(evidence(BASELINE), LINE).blocks
     assert all(b.command for b in blocks if isinstance(b, Gap))
+
+
+def test_a_step_that_holds_more_samples_is_not_compared_as_one() -> None:
+    long = run(1.0)
+    step, rate = long.steps.median_ms, long.throughput.samples_per_s
+    assert step is not None
+    assert rate is not None
+    held = replace(
+        long,
+        steps=replace(long.steps, median_ms=step * 4 / 1.1),
+        throughput=replace(long.throughput, samples_per_s=rate * 1.1),
+    )
+    both = Arm(role="all", runs=("r",) * 2, analyses=(held, held))
+    assert work_ratio(BASELINE, both) == pytest.approx(4.0, rel=1e-3)
+    assert work_ratio(BASELINE, arm("amp", (1.5, 1.5))) == 1.0
+    text = markdown.render(lab04.build(evidence(BASELINE, both), LINE), "f")
+    assert "a step holds 4.00x the samples, so that step times do not compare" in text
+    assert "per step's work (a step holds 4.00x of it)" in text
+
+
+def test_a_variant_without_a_trace_is_not_explained_by_one() -> None:
+    bare = replace(run(1.2), budget=replace(run().budget, per_rank=()))
+    other = Arm(role="accum", runs=("r",), analyses=(bare,))
+    text = markdown.render(lab04.build(evidence(BASELINE, other), LINE), "f")
+    assert "One of the two has no trace" in text
+
+
+def test_noise_is_no_negative_communication() -> None:
+    noisy = evidence(BASELINE, arm(SILENT, (0.8, 1.1, 0.9)))
+    lab = communication.by_lab(noisy)
+    assert lab is not None
+    assert lab.low is not None
+    assert lab.low < 0
+    text = markdown.render(lab04.build(noisy, LINE), "f")
+    assert "this way cannot tell it here" in text
+    known = communication.by_lab(FULL)
+    assert known is not None
+    assert known.low is not None
+    assert known.high is not None
+    assert 0 < known.low < 0.2 < known.high

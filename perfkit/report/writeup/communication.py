@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import exp, log
 
 from perfkit import units
+from perfkit.analyzers.refusal import Refusal
+from perfkit.analyzers.two_arms import difference
 from perfkit.report.writeup.document import Block, Gap, Grid, Paragraph
-from perfkit.report.writeup.evidence import SILENT, Evidence
+from perfkit.report.writeup.evidence import SILENT, Arm, Evidence
 
 COMMUNICATION = ("comm_transfer", "pipe_bubble", "comm_wait", "comm_unmatched")
 
@@ -17,6 +20,8 @@ class Overhead:
     compute_ms: float
     communication_ms: float
     share: float
+    low: float | None = None  # 95 % limits of the share over runs
+    high: float | None = None
 
 
 def by_trace(found: Evidence) -> Overhead | None:
@@ -39,9 +44,25 @@ def by_lab(found: Evidence) -> Overhead | None:
     without = None if silent is None else silent.step_ms
     if step is None or without is None:
         return None
+    assert silent is not None
+    limits = _limits(found.base, silent)
     return Overhead(
-        compute_ms=without, communication_ms=step - without, share=(step - without) / step
+        compute_ms=without,
+        communication_ms=step - without,
+        share=(step - without) / step,
+        low=limits[0] if limits else None,
+        high=limits[1] if limits else None,
     )
+
+
+def _limits(base: Arm, silent: Arm) -> tuple[float, float] | None:
+    """Return 95 % limits of 1 - step without / step, by t on the logarithms of runs."""
+    times = [
+        [log(a.steps.median_ms) for a in arm.analyses if a.steps.median_ms]
+        for arm in (base, silent)
+    ]
+    found = difference(times[0], times[1])
+    return None if isinstance(found, Refusal) else (1 - exp(found.high), 1 - exp(found.low))
 
 
 def blocks(found: Evidence) -> Iterator[Block]:
@@ -68,11 +89,23 @@ def _row(name: str, found: Overhead) -> tuple[str, ...]:
         name,
         units.milliseconds(found.compute_ms),
         units.milliseconds(found.communication_ms),
-        units.percent(found.share),
+        units.percent(found.share)
+        + (
+            ""
+            if found.low is None or found.high is None
+            else f" ({units.percent(found.low)} to {units.percent(found.high)})"
+        ),
     )
 
 
 def _why(traced: Overhead, lab: Overhead) -> str:
+    if lab.low is not None and lab.low <= 0:
+        return (
+            "The limits of the lab's number hold zero: the step times of different runs differ by "
+            "more than communication costs, so that this way cannot tell it here, and more or "
+            "quieter runs would be needed. The trace needs no second run: it counts the time in "
+            f"which a rank does nothing but communicate, {units.percent(traced.share)} of the step."
+        )
     gap = lab.share - traced.share
     if abs(gap) < 0.01:
         return (

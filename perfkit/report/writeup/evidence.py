@@ -19,6 +19,8 @@ TITLES = {
 }
 """The rows of the lab sheet's table, and the run behind its way to time communication."""
 TABLE = (BASE, "amp", "accum", "loader", ALL)
+SAME_WORK = 0.3
+"""Steps whose samples differ by less hold the same work: accumulation at least doubles them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,11 @@ class Arm:
         return exp(sum(map(log, found)) / len(found)) if found else None
 
     @property
+    def samples_per_step(self) -> float | None:
+        """Samples of the whole job in an optimizer step, from throughput and step time."""
+        return None if not self.rate or not self.step_ms else self.rate * self.step_ms / 1e3
+
+    @property
     def loss(self) -> float | None:
         """Mean over runs of the last loss."""
         return sum(self.losses) / len(self.losses) if self.losses else None
@@ -118,6 +125,15 @@ def speed_up(base: Arm, arm: Arm) -> SpeedUp | None:
     if isinstance(found, Refusal):
         return SpeedUp(ratio=exp(new[0] - old[0]), low=None, high=None)
     return SpeedUp(ratio=exp(found.point), low=exp(found.low), high=exp(found.high))
+
+
+def work_ratio(base: Arm, arm: Arm) -> float:
+    """Return how many times the samples of the baseline's step a step of an arm holds."""
+    old, new = base.samples_per_step, arm.samples_per_step
+    if not old or not new:
+        return 1.0
+    ratio = new / old
+    return 1.0 if abs(ratio - 1) < SAME_WORK else ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from perfkit import units
 from perfkit.report import show
 from perfkit.report.names import name
-from perfkit.report.writeup import communication, figures, lab04_changes, words
+from perfkit.report.writeup import communication, figures, iron, lab04_changes, words
 from perfkit.report.writeup.document import (
     Block,
     Bullets,
@@ -48,7 +48,11 @@ def build(found: Evidence, line: str) -> Document:
         *_attached(found),
         *words.reproduce(found, line),
     ]
-    return Document(title="Lab 04: Performance Profiling and Optimization", blocks=tuple(blocks))
+    return Document(
+        title="Lab 04: Performance Profiling and Optimization",
+        blocks=tuple(blocks),
+        ledger=iron.ledger(found, iron.terms_of(found.base)),
+    )
 
 
 def _question(found: Evidence) -> Iterator[Block]:
@@ -196,7 +200,7 @@ def _row(found: Evidence, arm: Arm) -> tuple[str, ...]:
     memory = "not recorded" if held is None else units.size(held[0])
     before = found.base.memory
     if held is not None and before is not None and arm is not found.base and held[1] == before[1]:
-        memory += f" ({units.percent(1 - held[0] / before[0])} saved)"
+        memory += f" ({words.saved(before[0], held[0])})"
     return (arm.title, units.rate(arm.rate, "samples"), shown, memory, _accuracy(found, arm))
 
 

@@ -9,7 +9,15 @@ from perfkit.report import palette, show
 from perfkit.report.names import name
 from perfkit.report.writeup import words
 from perfkit.report.writeup.document import Block, Bullets, Gap, Grid, Heading, Paragraph, YourTurn
-from perfkit.report.writeup.evidence import TABLE, TITLES, Arm, Evidence, SpeedUp, speed_up
+from perfkit.report.writeup.evidence import (
+    TABLE,
+    TITLES,
+    Arm,
+    Evidence,
+    SpeedUp,
+    speed_up,
+    work_ratio,
+)
 
 HYPOTHESES = {
     "amp": "Mixed precision makes matrix products faster where the hardware has faster units for "
@@ -92,8 +100,10 @@ def _saved(found: Evidence, arm: Arm) -> str:
     before, held = found.base.memory, arm.memory
     if before is None or held is None or before[1] != held[1]:
         return ""
-    share = units.percent(1 - held[0] / before[0])
-    return f"{units.size(held[0])} against {units.size(before[0])} ({held[1]}): {share} saved"
+    return (
+        f"{units.size(held[0])} against {units.size(before[0])} ({held[1]}): "
+        f"{words.saved(before[0], held[0])}"
+    )
 
 
 def explanation(found: Evidence, arm: Arm) -> str:
@@ -101,16 +111,24 @@ def explanation(found: Evidence, arm: Arm) -> str:
     compared = compare(found.base.analyses, arm.analyses)
     if not isinstance(compared, Comparison):
         return ""
-    known = [r for r in compared.classes if r.change_ms]
-    known.sort(key=lambda row: -abs(row.change_ms or 0.0))
-    if not known:
-        return "The traces do not say which class of time changed."
+    if not (arm.first.budget.per_rank and found.base.first.budget.per_rank):
+        return "One of the two has no trace, so that nothing says which class of time changed."
+    work = work_ratio(found.base, arm)
+    known = [
+        (r.name, r.base_ms, r.new_ms / work)
+        for r in compared.classes
+        if r.base_ms is not None and r.new_ms is not None
+    ]
+    known.sort(key=lambda row: -abs(row[2] - row[1]))
     told = "; ".join(
-        f"{palette.label(row.name)} {units.milliseconds(row.base_ms)} to "
-        f"{units.milliseconds(row.new_ms)}"
-        for row in known[:CHANGES_SHOWN]
+        f"{palette.label(key)} {units.milliseconds(old)} to {units.milliseconds(new)}"
+        for key, old, new in known[:CHANGES_SHOWN]
+        if old != new
     )
-    return f"In the profiled steps changed most, per step: {told}."
+    if not told:
+        return "The traces do not say which class of time changed."
+    per = "per step" if work == 1 else f"per step's work (a step holds {units.ratio(work)} of it)"
+    return f"In the profiled steps changed most, {per}: {told}."
 
 
 def did_not_help(found: Evidence) -> Iterator[Block]:
@@ -147,9 +165,14 @@ def before_and_after(found: Evidence, arm: Arm) -> str:
     compared = compare(found.base.analyses, arm.analyses)
     if not isinstance(compared, Comparison):
         return "The two cannot be compared: " + compared.reason + "."
-    parts = [
-        f"Before and after ({arm.title} against the baseline): {show.sentence(compared.sentence)}"
-    ]
+    before = f"Before and after ({arm.title} against the baseline):"
+    parts = [f"{before} {show.sentence(compared.sentence)}"]
+    work, gain = work_ratio(found.base, arm), speed_up(found.base, arm)
+    if work != 1 and gain is not None:
+        parts = [
+            f"{before} a step holds {units.ratio(work)} the samples, so that step times do not "
+            f"compare; the throughput is {words.interval(gain)} that of the baseline."
+        ]
     if compared.findings_gone:
         parts.append(f"No longer found: {', '.join(map(name_of, compared.findings_gone))}.")
     if compared.findings_new:

@@ -18,6 +18,12 @@ def interval(found: SpeedUp) -> str:
     return f"{units.ratio(found.ratio)} ({units.ratio(found.low)} to {units.ratio(found.high)})"
 
 
+def saved(before: float, after: float) -> str:
+    """Return the memory that a change saves or costs."""
+    share = 1 - after / before
+    return f"{units.percent(abs(share))} {'saved' if share >= 0 else 'more'}"
+
+
 def guessed(arm: Arm) -> str:
     """Return a prediction in words."""
     guess = arm.guess
