@@ -1,0 +1,54 @@
+"""The laboratory with real trainings: what a crash, a hang and a healthy trial come back as."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perfkit.cli.trials import Trials
+from perfkit.recipes.activation import Choice
+from perfkit.recipes.catalogue import BY_ID
+from perfkit.recipes.measured import Wanted
+
+pytestmark = pytest.mark.real
+
+SCRIPT = """
+import os, time
+import torch
+asked = os.environ.get("PERFKIT_RECIPES", "")
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(10_000):
+    if "gc-freeze" in asked and step == 5:
+        raise RuntimeError("the recipe broke it")
+    if "fused-optimizer" in asked and step == 5:
+        time.sleep(600)
+    model(torch.randn(4, 8)).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.fixture
+def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trials:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = (sys.executable, "train.py")
+    return Trials(command=command, home=tmp_path / "search", environ={}, limit_s=120)
+
+
+def test_trials_end_in_time_and_say_how(trials: Trials) -> None:
+    first, second = (trials.run(Wanted(name=f"baseline-{n}")) for n in (1, 2))
+    assert first.ok and first.steps_made == 40 and first.step_ms is not None
+    assert not first.refused
+    assert np.array_equal(first.numbers[0].losses, second.numbers[0].losses)  # seeded
+    assert np.array_equal(first.numbers[0].parameters, second.numbers[0].parameters)
+    assert len(first.numbers[0].losses) == 40
+    crashed = trials.run(Wanted(name="crash", stack=(Choice(recipe=BY_ID["gc-freeze"]),)))
+    assert not crashed.ok
+    assert "RuntimeError: the recipe broke it" in crashed.reason
+    trials.limit_s = 8
+    hung = trials.run(Wanted(name="hang", stack=(Choice(recipe=BY_ID["fused-optimizer"]),)))
+    assert not hung.ok
+    assert "longer than 8 s" in hung.reason
