@@ -165,7 +165,7 @@ def build(
     base = next(one for one in loaded if one.role == BASE)
     arms = writeup_arms.arms(
         loaded,
-        guesses=plan.guesses if plan else None,
+        guesses=plan.guesses if plan else writeup_arms.kept_guesses(given),
         applied=plan.applied() if plan else None,
         refused=plan.refused if plan else None,
     )

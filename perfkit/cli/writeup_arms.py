@@ -1,5 +1,6 @@
 """From run folders to the arms of a write-up: which run is what, and what it recorded."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from perfkit.trace.numerics import RankNumbers, read_numbers
 
 _NAMED = re.compile(r"([a-z][a-z0-9-]*)=(.+)")
 _REPEAT = re.compile(r"([a-z][a-z0-9-]*)-run\d+")
+PREDICTIONS = "predictions.json"
 SHARED = 0.05
 """Others' share of the machine from which on a write-up says that it was not quiet."""
+_LENIENT = guard.tolerance_of("", Numerics.NUMERICS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,7 @@ def arms(
         own = [one for one in loaded if one.role == role]
         last = [_last_loss(one.numbers) for one in own if one.numbers]
         known = [pair for pair in last if pair is not None]
-        told, tolerance = (applied or {}).get(role, ("", guard.tolerance_of("", Numerics.NUMERICS)))
+        told, tolerance = (applied or {}).get(role) or (_recorded(own[0]), _LENIENT)
         found.append(
             Arm(
                 role=role,
@@ -130,6 +133,34 @@ def arms(
         if not any(arm.role == role for arm in found)
     ]
     return (*found, *kept)
+
+
+def _recorded(one: Loaded) -> str:
+    """Return the recipes that the run's launching parent wrote down."""
+    labels = one.run.nodes[0].facts.get("recipes") if one.run.nodes else None
+    return ", ".join(map(str, labels)) if isinstance(labels, list) else ""
+
+
+def kept_guesses(words: Sequence[str]) -> dict[str, Guess]:
+    """Return the predictions that a measurement wrote down, of the folders that hold runs."""
+    found: dict[str, Guess] = {}
+    for word in words:
+        file = Path(word.partition("=")[2] or word) / PREDICTIONS
+        if file.is_file():
+            found |= read_guesses(file)
+    return found
+
+
+def read_guesses(file: Path) -> dict[str, Guess]:
+    """Return the predictions in a file. Raises InputError."""
+    try:
+        known = json.loads(file.read_text())["predictions"]
+        return {role: Guess(**values) for role, values in known.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: not the predictions of a measurement: {error}",
+            hint="remove it, and they are made again before the next run",
+        ) from error
 
 
 def _last_loss(numbers: Sequence[RankNumbers]) -> tuple[int, float] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.cli import console, results
+from perfkit.cli.writeup_arms import PREDICTIONS, read_guesses
 from perfkit.errors import InputError
 from perfkit.recipes import guard
 from perfkit.recipes.activation import Choice, activate
@@ -24,7 +25,6 @@ from perfkit.trace.runner import Trial, interleaved
 if TYPE_CHECKING:
     from perfkit.profiler.experiment import Experiment
 
-PREDICTIONS = "predictions.json"
 SEED = "0"
 LAB04 = {"amp": ("amp-bf16", "amp-fp16"), "accum": ("gradient-accumulation",)}
 LAB04 |= {"loader": ("loader", "pin-memory")}
@@ -213,8 +213,7 @@ def _guess(found: Prediction) -> Guess:
 def _write_down(file: Path, plan: Plan) -> None:
     """Keep the predictions as they were before anything was measured: the first ones count."""
     if file.exists():
-        known = json.loads(file.read_text())["predictions"]
-        plan.guesses = {role: Guess(**values) for role, values in known.items()}
+        plan.guesses = read_guesses(file)
         return
     document = {
         "schema_version": 1,
