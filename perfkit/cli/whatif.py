@@ -98,6 +98,10 @@ def command(
             help="Predictions compared so far. Default: perfkit/whatif.jsonl in the state folder.",
         ),
     ] = None,
+    step_nvtx: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="The ranges that are steps, as in perfkit analyze."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Predict the step under one or several changes, by replaying the captured steps.
@@ -138,11 +142,11 @@ def command(
     if after is not None and not changes:
         raise UsageError("--after compares one prediction", hint="name the change that was made")
     file = calibration or whatif_calibration.default_file()
-    setting = replace(_setting(path), calibration=whatif_calibration.read(file))
+    setting = replace(_setting(path, step_nvtx), calibration=whatif_calibration.read(file))
     if changes:
         measured_ms = None
         if after is not None:
-            measured_ms = _setting(after).graph.step_ns / 1e6 / (accumulate or 1)
+            measured_ms = _setting(after, step_nvtx).graph.step_ns / 1e6 / (accumulate or 1)
         _answer(setting, changes, file, measured_ms, as_json=as_json)
         then = f"{console.shown(after or path)} --search"
     else:
@@ -238,14 +242,14 @@ def _print_json(found: dict[str, Any]) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
 
 
-def _setting(path: Path) -> "Setting":
+def _setting(path: Path, step_nvtx: str | None = None) -> "Setting":
     from perfkit.analyzers import whatif
     from perfkit.analyzers.graph import build_graph
     from perfkit.analyzers.refusal import Refusal
     from perfkit.analyzers.verdict import seed_of
     from perfkit.trace import run as run_folder
 
-    run = run_folder.open_run([path])
+    run = run_folder.open_run([path], step_pattern=step_nvtx or "")
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
     with console.progress("building the replay graph"):
         graph = build_graph(run, load)

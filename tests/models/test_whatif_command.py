@@ -8,6 +8,7 @@ import pytest
 from perfkit.cli import app
 from perfkit.cli.whatif import factor
 from perfkit.errors import UsageError
+from tests.trace.nsys_files import Export
 
 pytestmark = pytest.mark.skipif(
     "whatif" not in dict(app.COMMANDS), reason="whatif is not in the table of commands"
@@ -111,3 +112,24 @@ def test_factors() -> None:
     assert factor("x2", "--network") == factor("2", "--network") == 2
     with pytest.raises(UsageError):
         factor("-1", "--network")
+
+
+def test_an_nsight_export_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three steps of 1 ms: kernels 10 to 60 us and 110 to 160 us behind a step's begin."""
+    made = Export()
+    for k in range(3):
+        begin = 1_000_000 * k
+        made.range(f"round {k}", begin, begin + 1_000_000)
+        for part in range(2):
+            at = begin + 100_000 * part
+            correlation = 10 * k + part + 1
+            made.call("cudaLaunchKernel", at + 1_000, at + 5_000, correlation)
+            made.kernel("sgemm", at + 10_000, at + 60_000, correlation)
+    path = made.write(tmp_path / "r.sqlite")
+    status, out, err = run(path, "--compute", "x2", capsys=capsys)
+    assert status == 3 and "second one" in err  # no range is known to be a step
+    options = (path, "--compute", "x2", "--step-nvtx", r"round (\d+)")
+    status, out, _ = run(*options, capsys=capsys)
+    assert status == 0
+    assert "Measured step 1.00 ms (steps 0 to 2, profiled, 1 rank); unchanged replay 0% off" in out
+    assert "then bound by  host python" in out  # the host thinks; the kernels are hidden by it
