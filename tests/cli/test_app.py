@@ -48,7 +48,7 @@ OPTIONS = {
         *("--network", "--compression", "--ranks", "--overlap", "--no-stragglers", "--amp"),
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
         *("--compute", "--bucket-mb", "--fuse", "--accumulate", "--search", "--json"),
-        *("--after", "--calibration", "--gpu", "--recompute"),
+        *("--after", "--calibration", "--gpu", "--recompute", "--step-nvtx"),
     },
     "recipes": {"--json"},
     "capture": {"--steps"},
