@@ -1,5 +1,7 @@
 """A search as one offline page: the ledger of what was tried and kept."""
 
+import re
+
 from perfkit import units
 from perfkit.recipes.ledger import Attempt, Optimization
 from perfkit.report import html
@@ -161,7 +163,5 @@ def _changes(found: Optimization) -> tuple[Section, ...]:
 
 
 def _code(line: str) -> str:
-    """Keep a line's indent, which a page would drop."""
-    shown = name(line, 200)
-    bare = shown.lstrip(" ")
-    return "\N{NO-BREAK SPACE}" * (len(shown) - len(bare)) + bare
+    """Keep a line's indent, which a page would drop, also behind the sign of a diff."""
+    return re.sub(r"^ | {2,}", lambda m: "\N{NO-BREAK SPACE}" * len(m[0]), name(line, 200))

@@ -107,7 +107,7 @@ def test_the_page_shows_ledger_stack_and_diff() -> None:
     assert "the script chose num_workers=2 itself" in shown
     assert "&lt;x&gt;" in shown and "<x>" not in shown
     assert "confirmed" in shown
-    assert "+    &lt;x&gt;".replace(" ", "\N{NO-BREAK SPACE}") not in shown  # indent of code only
+    assert "+    &lt;x&gt;".replace(" ", "\N{NO-BREAK SPACE}") in shown  # the indent is kept
     assert "150.0 -&gt; 100.0 ms" in shown
 
 
