@@ -83,6 +83,7 @@ bench: $(INSTALLED) $(HTA) ## measure --help and, with ../shared, reading 260 MB
 	$(BIN)/python benchmarks/bench_help.py
 	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE) --peer-python $(HTA); \
 	$(BIN)/python benchmarks/bench_analyze.py $(LARGE_TRACE); $(BIN)/python benchmarks/bench_ranks.py; \
+	$(BIN)/python benchmarks/bench_nsight.py; $(BIN)/python benchmarks/bench_whatif.py; \
 	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
 
 .PHONY: bench-overhead
