@@ -22,7 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule, tensorboard_trace_handler
 model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-handler = tensorboard_trace_handler(sys.argv[1], use_gzip="gz" in sys.argv)
+handler = tensorboard_trace_handler(sys.argv[1])
 plan = schedule(wait=3, warmup=1, active=3, repeat=1)
 with profile(activities=[ProfilerActivity.CPU], schedule=plan, on_trace_ready=handler) as own:
     for step in range(10):
@@ -36,23 +36,18 @@ print(float(loss).hex(), len(os.listdir(sys.argv[1])))
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("more", [(), ("gz",)])
-def test_a_programs_own_trace_is_collected_and_numbered_as_ours(
-    tmp_path: Path, more: tuple[str, ...]
-) -> None:
+def test_a_programs_own_trace_is_collected_and_numbered_as_ours(tmp_path: Path) -> None:
     """Its profiler counts the end of an iteration, perfkit the optimizer's return."""
     (tmp_path / "train.py").write_text(SCRIPT)
     run, theirs = tmp_path / "run", tmp_path / "theirs"
-    command = (sys.executable, str(tmp_path / "train.py"), str(theirs), *more)
+    command = (sys.executable, str(tmp_path / "train.py"), str(theirs))
     done = profile(run, *command, windows=[[50, 60]])
     assert done.returncode == 0 and done.stdout.endswith(" 1\n")
     (rank,) = ranks(run)
     (own,) = theirs.iterdir()
     (collected,) = rank.path.glob("own-*")
     assert collected.name == "own-0000.json.gz"
-    packed = own.read_bytes()
-    text = gzip.decompress(packed) if own.suffix == ".gz" else packed
-    assert gzip.decompress(collected.read_bytes()) == text
+    assert gzip.decompress(collected.read_bytes()) == own.read_bytes()
     assert node(run)["warnings"] == []
     record = open_run([run]).ranks[0]
     assert record.traces == (collected,)
@@ -61,6 +56,16 @@ def test_a_programs_own_trace_is_collected_and_numbered_as_ours(
     begun = {i: s for i, s in zip(record.lines.index, record.lines.start_ns, strict=True)}
     for index, start in zip(trace.steps.index.tolist(), trace.steps.start_ns.tolist(), strict=True):
         assert abs(start - begun[index]) < 2e7
+
+
+def test_a_packed_trace_is_copied_as_it_is(tmp_path: Path) -> None:
+    folder = add_rank(tmp_path, 0, parent_node="n")
+    packed = gzip.compress(b"{}")
+    (tmp_path / "theirs.json.gz").write_bytes(packed)
+    with open(folder / "steps.jsonl", "a") as file:
+        file.write(f'{{"k":"own_trace","file":"{tmp_path}/theirs.json.gz"}}\n')
+    assert own_traces.collect(tmp_path, "n") == ()
+    assert (folder / "own-0000.json.gz").read_bytes() == packed
 
 
 def test_what_cannot_be_collected_is_a_warning(tmp_path: Path) -> None:
