@@ -197,6 +197,13 @@ CATALOGUE: tuple[Entry, ...] = (
         "caches are still filling: look again later in the run",
     ),
     Entry(
+        "memory_fragmentation",
+        "the allocator's reserved memory exceeds what is allocated, each at its peak, by a quarter "
+        "and by 1 GiB",
+        "info",
+        "an allocation before the window needed it once, and there is room to spare",
+    ),
+    Entry(
         "busy_neighbour",
         "a rank's main thread waits for a processor on a full machine, and others use 0.25 or more",
         "5 % / 20 % of the time it waited",

@@ -12,6 +12,9 @@ MANY_UPDATES = 50
 """Kernels or operators of one optimizer step from which on fusing is worth a try."""
 LEAST_GROWTH = 0.001
 """Growth a step, of the peak, below which memory counts as level."""
+HELD_BACK = 1.25
+"""Reserved over allocated at their peaks from which on the difference is worth knowing."""
+LEAST_HELD_BYTES = 1 << 30
 
 
 def unfused_optimizer(evidence: Evidence) -> Iterator[Finding]:
@@ -132,6 +135,29 @@ def memory_growth(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def memory_fragmentation(evidence: Evidence) -> Iterator[Finding]:
+    """The allocator holds far more of the device than tensors ever fill."""
+    held = {
+        s.rank: s.memory
+        for s in evidence.surveys.values()
+        if s.memory is not None
+        and s.memory.peak_reserved_bytes >= HELD_BACK * s.memory.peak_allocated_bytes
+        and s.memory.peak_reserved_bytes - s.memory.peak_allocated_bytes >= LEAST_HELD_BYTES
+    }
+    if not held:
+        return
+    worst = max(held.values(), key=lambda m: m.peak_reserved_bytes - m.peak_allocated_bytes)
+    yield finding(
+        "memory_fragmentation",
+        "info",
+        "The allocator holds more memory than tensors fill",
+        evidence=f"{size(worst.peak_reserved_bytes)} reserved at the peak on {worst.device}, "
+        f"{size(worst.peak_allocated_bytes)} allocated at the peak",
+        ranks=tuple(held),
+        next_step="PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, and steady batch shapes",
+    )
+
+
 def pipeline_bubble(evidence: Evidence) -> Iterator[Finding]:
     """Stages of a pipeline wait for each other."""
     share = evidence.share(TimeClass.PIPE_BUBBLE)
@@ -157,4 +183,5 @@ RULES = (
     uneven_compute,
     pipeline_bubble,
     memory_growth,
+    memory_fragmentation,
 )

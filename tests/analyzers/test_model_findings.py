@@ -115,7 +115,7 @@ def test_one_slow_rank_is_a_straggler_and_not_uneven() -> None:
     assert "straggler_compute" in found and "uneven_compute" not in found
 
 
-def holding(allocated: Sequence[int]) -> RankTrace:
+def holding(allocated: Sequence[int], *, reserved: int | None = None) -> RankTrace:
     """Steps of 10 ms, each with one record of what is allocated in its middle."""
     items: list[Item | StepItem] = []
     for k in range(len(allocated)):
@@ -123,8 +123,9 @@ def holding(allocated: Sequence[int]) -> RankTrace:
     n = len(allocated)
     at = ORIGIN_NS + (10 * np.arange(n, dtype=np.int64) + 5) * MS
     held = np.array(allocated, dtype=np.int64)
+    kept = held if reserved is None else np.full(n, reserved, dtype=np.int64)
     samples = MemorySamples(
-        at_ns=at, device=np.full(n, NONE, np.int16), allocated_bytes=held, reserved_bytes=held
+        at_ns=at, device=np.full(n, NONE, np.int16), allocated_bytes=held, reserved_bytes=kept
     )
     return replace(rank_trace(*items, device_kind="cpu"), memory=samples)
 
@@ -132,6 +133,22 @@ def holding(allocated: Sequence[int]) -> RankTrace:
 def memory_findings(*allocated: int) -> dict[str, Finding]:
     run, load = run_of(holding(allocated))
     return by_id(analyze(run, load))
+
+
+@pytest.mark.parametrize(
+    ("allocated_gib", "reserved_gib", "told"), [(4, 6, True), (4, 4.5, False), (0.5, 1, False)]
+)
+def test_reserved_memory_far_above_tensors_is_told(
+    allocated_gib: float, reserved_gib: float, *, told: bool
+) -> None:
+    gib = 1 << 30
+    trace = holding([int(allocated_gib * gib)] * 8, reserved=int(reserved_gib * gib))
+    run, load = run_of(trace)
+    found = by_id(analyze(run, load)).get("memory_fragmentation")
+    assert (found is not None) is told
+    if found is not None:
+        assert found.evidence.startswith("6 GiB reserved at the peak on cpu, 4 GiB allocated")
+        assert (found.severity, found.gain_ceiling) == ("info", None)
 
 
 def test_memory_that_only_rises_is_a_leak() -> None:
