@@ -52,6 +52,15 @@ scale-truth: $(INSTALLED) ## predict 8 ranks on a shaped network from 1, 2 and 4
 recipes-truth: $(INSTALLED) ## predicted and measured gains of recipes on a shaped network (root; 20 min, quiet machine)
 	$(BIN)/python -m tests.truth.recipes_truth --out build/recipes-truth
 
+FRAMEWORKS := .venv-frameworks
+
+.PHONY: test-frameworks
+test-frameworks: ## install Accelerate, DeepSpeed, HF, Lightning and Ray into .venv-frameworks, test with them (6 min)
+	test -x $(FRAMEWORKS)/bin/python || "$(PYTHON)" -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/pip install --disable-pip-version-check -q -c constraints.txt setuptools wheel -e '.[test]'
+	DS_BUILD_OPS=0 $(FRAMEWORKS)/bin/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[frameworks]'
+	$(FRAMEWORKS)/bin/python -m pytest -n 0 -m frameworks tests/frameworks
+
 .PHONY: lint
 lint: $(INSTALLED) ## ruff, its formatter, mypy --strict, the import contract (1 min)
 	@failed=0; \
@@ -120,6 +129,12 @@ screenshots: demo ## pictures of the demo's report and of an 8-rank GPU capture'
 	if test -d $(FIXTURE); then $(BIN)/perfkit analyze $(FIXTURE) --out $(DEMO)/fixture && \
 		$(BIN)/python -m tests.report.screenshots docs/images h100-8-ranks=$(DEMO)/fixture/report.html; fi
 
+.PHONY: docs
+docs: $(INSTALLED) ## build the documentation's site into build/site, strictly, links checked (20 s)
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	@echo "The site: build/site/index.html"
+
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's run (a second)
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(FRAMEWORKS) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

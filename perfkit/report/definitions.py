@@ -33,3 +33,13 @@ def meaning(key: str) -> str:
         return ""
     found = definitions()[key]
     return f"{found.text} {found.formula}".rstrip()
+
+
+def as_markdown() -> str:
+    """Return all definitions as a Markdown table, for docs/metrics.md."""
+    rows = ["| number | what it means | formula |", "|---|---|---|"]
+    for found in sorted(definitions().values(), key=lambda one: one.title.lower()):
+        formula = f"`{found.formula}`" if found.formula else ""
+        cells = (found.title, found.text, formula)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
