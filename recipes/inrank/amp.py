@@ -7,7 +7,7 @@ optimizer. Its outputs come back in fp32, backward stays outside, as torch advis
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 import torch
@@ -79,7 +79,7 @@ class Autocast:
     finder: Any = None
 
 
-def refusal(parameters: list[torch.Tensor], dtype: torch.dtype) -> str:
+def refusal(parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> str:
     """What speaks against autocast here; "" if nothing does."""
     device = parameters[0].device.type
     faults = (
@@ -94,7 +94,11 @@ def refusal(parameters: list[torch.Tensor], dtype: torch.dtype) -> str:
 
 def autocast_is_on(device: str) -> bool:
     """Whether the caller is inside an autocast region for this device."""
-    return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+    enabled: Any = torch.is_autocast_enabled
+    try:
+        return bool(enabled(device))
+    except TypeError:  # before torch 2.4 each device had a function of its own
+        return bool(torch.is_autocast_cpu_enabled() if device == "cpu" else enabled())
 
 
 def has_bf16(device: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .amp import autocast_is_on
 from .applying import Applying, place
 from .steps import steps
 
@@ -37,7 +38,7 @@ def _set(recipe: Applying) -> None:
     if now != "highest":
         recipe.refuse(f"the script chose the precision {now!r} itself")
         return
-    if torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled():
+    if autocast_is_on("cpu") or autocast_is_on("cuda"):
         recipe.refuse("autocast is on: its products are short already")
         return
     torch.set_float32_matmul_precision(_wanted(recipe))

@@ -41,16 +41,21 @@ class Stream(IterableDataset[Any]):
         return (Samples(draws=False, lock=False)[index] for index in range(64))
 
 
-class Scaled(torch.autograd.Function):
-    """An autograd function that knows nothing of autocast."""
+def doubled(outputs: torch.Tensor) -> torch.Tensor:
+    """Through an autograd function that knows nothing of autocast."""
 
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x * 2
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        return grads[0] * 2
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+            return grads[0] * 2
+
+    apply: Any = Scaled.apply
+    result: torch.Tensor = apply(outputs)
+    return result
 
 
 def arguments() -> argparse.Namespace:
@@ -100,6 +105,18 @@ def exchange(model: nn.Module, own: list[str], step: int) -> None:
         p.grad /= dist.get_world_size()
 
 
+def update(model: nn.Module, optimizer: Any, scaler: Any, own: list[str]) -> None:
+    if scaler and "clip" in own:
+        scaler.unscale_(optimizer)
+    if "clip" in own:
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if scaler:
+        scaler.step(optimizer)
+        scaler.update()
+    else:
+        optimizer.step()
+
+
 def train(options: argparse.Namespace) -> None:
     own = options.own
     model = build(options)
@@ -126,24 +143,21 @@ def train(options: argparse.Namespace) -> None:
             quiet = "no_sync" in own and i < passes - 1
             assert not quiet or isinstance(net, DistributedDataParallel)
             with net.no_sync() if quiet else contextlib.nullcontext():  # type: ignore[operator]
-                autocast = "autocast" in own
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                dtype = torch.float16 if "fp16" in own else torch.bfloat16
+                with torch.autocast("cpu", dtype=dtype, enabled="autocast" in own):
                     outputs = net(inputs)
                 if "function" in own:
-                    apply: Any = Scaled.apply
-                    outputs = apply(outputs)
+                    outputs = doubled(outputs)
                 loss = nn.functional.mse_loss(outputs.float(), targets)
+                loss = loss * 1e4 if "large" in own else loss
                 total += float(loss)
                 (scaler.scale(loss) if scaler else loss).backward()
         if options.sync == "manual":
             exchange(model, own, step)
-        if scaler:
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            optimizer.step()
+        update(model, optimizer, scaler, own)
         if "save" in own and step == 2:
-            optimizer.state_dict()
+            keeper = optimizer  # under a name by which no recipe knows it
+            keeper.state_dict()
         optimizer.zero_grad()
         if not dist.is_initialized() or dist.get_rank() == 0:
             print(step, total.hex(), flush=True)
