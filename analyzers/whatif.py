@@ -33,6 +33,7 @@ class Setting:
     hidden: Work | None = None  # what the transfers cost that nobody waits for any more
     calibration: tuple[Pair, ...] = ()
     quiet_micro_steps: tuple[int, float] = (0, 0.0)  # how many, and the period of one (ns)
+    shift_ns: float = 0.0  # what the step gains in length beside the replay
 
 
 Edit = Callable[[Setting], "Setting | Refusal"]
@@ -87,6 +88,7 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
     if current.hidden is not None:
         busy = busiest_ns(graph.plan.graph, current.hidden, COMMUNICATION)
         period = max(period, busy / len(graph.steps))
+    period = max(0.0, period + current.shift_ns)
     quiet, quiet_ns = current.quiet_micro_steps
     period = (period + quiet * quiet_ns) / (1 + quiet)
     # The replay's own error is taken out: the measured step scales with the replayed ratio.

@@ -83,6 +83,15 @@ def command(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Gradient checkpointing of the whole model.")
     ] = False,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Another pipeline schedule: naive, gpipe, 1f1b, interleaved:2."
+        ),
+    ] = None,
+    micro_batches: Annotated[
+        int | None, typer.Option(metavar="M", min=1, help="The pipeline's batch in M parts.")
+    ] = None,
     search: Annotated[
         bool,
         typer.Option("--search", help="Rank single changes and pairs; the default without any."),
@@ -137,6 +146,8 @@ def command(
     )
     changes = [make(value) for value, make in valued if value is not None]
     changes += [make() for wanted, make in switched if wanted]
+    if schedule is not None or micro_batches is not None:
+        changes.append(pipeline(path, schedule, micro_batches))
     if search and changes:
         raise UsageError("--search tries all changes", hint="leave the other changes out")
     if after is not None and not changes:
@@ -187,6 +198,26 @@ def another_gpu(text: str) -> "Change":
         return other_gpu((exact or fitting)[0])
     names = ", ".join(h.name for h in fitting or all_hardware())
     raise UsageError(f"--gpu {text}: name one of {names}")
+
+
+def pipeline(path: Path, schedule: str | None, micro_batches: int | None) -> "Change":
+    """Return what --schedule and --micro-batches ask for. Raises UsageError."""
+    from perfkit.analyzers.analysis import analyze
+    from perfkit.analyzers.whatif_pipeline import KNOWN, pipeline_of
+    from perfkit.trace import run as run_folder
+
+    name, _, parts = (schedule or "").partition(":")
+    if (schedule is not None and name not in KNOWN) or (parts and not parts.isdigit()):
+        raise UsageError(f"--schedule {schedule}: name one of {', '.join(KNOWN)}")
+    run = run_folder.open_run([path])
+    with console.progress("looking for the pipeline"):
+        facts = analyze(run, partial(run_folder.load_rank, cache=run_folder.cache_folder(run)))
+    return pipeline_of(
+        facts.pipeline,
+        schedule=name or None,
+        micro_batches=micro_batches,
+        chunks=int(parts) if parts else None,
+    )
 
 
 def buckets(bucket_mb: float) -> "Change":

@@ -49,6 +49,7 @@ OPTIONS = {
         *("--no-input-stall", "--async-checkpoint", "--no-launch", "--no-host-syncs"),
         *("--compute", "--bucket-mb", "--fuse", "--accumulate", "--search", "--json"),
         *("--after", "--calibration", "--gpu", "--recompute", "--step-nvtx"),
+        *("--schedule", "--micro-batches"),
     },
     "recipes": {"--json"},
     "capture": {"--steps"},
