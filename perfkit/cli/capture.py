@@ -22,7 +22,11 @@ def command(
     from perfkit.errors import InputError
     from perfkit.profiler import ordering
 
-    ranks = ordering.running_ranks(run)
+    ranks = [folder for folder in ordering.running_ranks(run) if folder.traced]
+    if not ranks:
+        raise InputError(
+            f"{run}: none of the running ranks writes traces", hint="see --trace-ranks of profile"
+        )
     window = ordering.order_window(run, steps)
     console.say(
         f"{len(ranks)} ranks will trace the steps {window.first} to {window.last}, "

@@ -183,6 +183,18 @@ def test_an_order_is_carried_out_once_and_old_ones_never(tmp_path: Path, traced:
     assert rank.reminders == 2
 
 
+def test_ranks_that_write_no_traces_are_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "nodes/n").mkdir(parents=True)
+    (tmp_path / "nodes/n/run.json").write_text(json.dumps({"ended_unix_ns": None}))
+    folder = tmp_path / "attempt0/rank00000.n.1"
+    folder.mkdir(parents=True)
+    facts = {"rank": 0, "pid": 1, "attempt": 0, "parent_node": "n", "hostname": "h"}
+    (folder / "facts.json").write_text(json.dumps(facts | {"traced": False}))
+    ended = perfkit("capture", str(tmp_path))
+    assert (ended.returncode, ended.stderr.count("\n")) == (3, 1)
+    assert "none of the running ranks writes traces" in ended.stderr
+
+
 def test_an_order_for_a_run_that_is_over_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run folder"):
         ordering.order_window(tmp_path, 3)
