@@ -90,11 +90,17 @@ def _load_chart(nodes: tuple[NodeLoad, ...]) -> PlotChart | None:
     for node in sorted(drawn, key=lambda n: n.node):
         who = f"{name(node.node, 24)}: " if len(drawn) > 1 else ""
         lines += [
-            Line(name=f"{who}in use", points=_curve(node.series, lambda p: p.busy_cores)),
+            Line(
+                name=f"{who}in use",
+                points=_curve(node.series, lambda p: p.busy_cores),
+                dashed=True,
+                labelled=len(drawn) == 1,
+            ),
             Line(
                 name=f"{who}this run",
                 points=_curve(node.series, lambda p: p.own_cores),
                 key="compute",
+                labelled=len(drawn) == 1,
             ),
         ]
     lines = [line for line in lines if len(line.points) > 1]
@@ -108,7 +114,7 @@ def _load_chart(nodes: tuple[NodeLoad, ...]) -> PlotChart | None:
         (p.free_memory_bytes for n in nodes for p in n.series if p.free_memory_bytes is not None),
         default=None,
     )
-    note = "The gap between the two lines is what other programs on the machine used."
+    note = "Dashed: all programs of a machine. Solid: this run. What lies between is the others'."
     if least is not None:
         note += f" The least free memory was {units.size(least)}."
     if len(drawn) < len(nodes):
@@ -170,7 +176,12 @@ def _gpu_chart(
         (who, tuple((p.at_s, y) for p in gpu.series if (y := pick(p)) is not None))
         for who, gpu in drawn
     ]
-    lines = [Line(name=who, points=at, key="compute") for who, at in curves if len(at) > 1]
+    named = {who for who, gpu in drawn if gpu.slowed_share or len(drawn) == 1}
+    lines = [
+        Line(name=who, points=at, key="compute", labelled=who in named)
+        for who, at in curves
+        if len(at) > 1
+    ]
     if not lines:
         return None
     last = max(x for line in lines for x, _ in line.points)
@@ -209,11 +220,11 @@ def _node_table(nodes: tuple[NodeLoad, ...]) -> Table:
             Column(title="By this run", meaning="own_cores", numeric=True),
             Column(title="By others", meaning="other_cores", numeric=True),
             Column(title="Stolen", meaning="stolen_cores", numeric=True),
-            Column(title="Least free memory", meaning="free_memory", numeric=True),
+            Column(title="Least free", meaning="free_memory", numeric=True),
             Column(title="Disk read", meaning="disk_rate", numeric=True),
-            Column(title="Disk written", meaning="disk_rate", numeric=True),
-            Column(title="Network sent", meaning="network_rate", numeric=True),
-            Column(title="Network received", meaning="network_rate", numeric=True),
+            Column(title="Disk write", meaning="disk_rate", numeric=True),
+            Column(title="Net sent", meaning="network_rate", numeric=True),
+            Column(title="Net received", meaning="network_rate", numeric=True),
         ),
         rows=tuple(_node_row(node) for node in nodes),
         note="Means from the first step to the last; network without the loopback interface.",
@@ -225,7 +236,7 @@ def _node_row(node: NodeLoad) -> tuple[Cell, ...]:
         Cell(text=name(node.node, 60), foreign=True),
         _cell(node.processors or None, units.count),
         *(
-            _cell(value, units.number)
+            _cell(None if value is None else round(value, 2), units.number)
             for value in (node.busy_cores, node.own_cores, node.other_cores, node.stolen_cores)
         ),
         _cell(node.least_free_memory_bytes, units.size),
