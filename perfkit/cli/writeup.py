@@ -144,7 +144,7 @@ def _measured(
         except KeyboardInterrupt:
             console.suggest(f"the same line goes on from here ({console.shown(home)})")
             raise
-    return plan, writeup_measure.runs_of(home, plan)
+    return plan, plan.runs
 
 
 def build(

@@ -12,6 +12,8 @@ import numpy as np
 from perfkit.analyzers.result import Analysis
 from perfkit.cli import console, results
 from perfkit.errors import InputError, UsageError
+from perfkit.profiler.ledger import FILE as LEDGER
+from perfkit.profiler.ledger import Ledger
 from perfkit.recipes import guard
 from perfkit.recipes.recipe import Numerics
 from perfkit.report.writeup.evidence import ALL, BASE, TITLES, Arm, Guess, Machine
@@ -61,12 +63,21 @@ def load(words: Sequence[str]) -> list[Loaded]:
 
 
 def _spread(word: str) -> list[tuple[str, Path]]:
-    """Return role ("" if not said) and folder of what a word names."""
+    """Return role ("" if not said) and folder of what a word names.
+
+    Of a folder of a measurement, all runs that ended well.
+    """
     named = _NAMED.fullmatch(word)
     role, folder = (named[1], Path(named[2])) if named else ("", Path(word))
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder", hint="give runs of perfkit profile")
-    inside = sorted(entry for entry in folder.iterdir() if _REPEAT.fullmatch(entry.name))
+    known = Ledger(folder).entries if (folder / LEDGER).is_file() else None
+    inside = sorted(
+        entry
+        for entry in folder.iterdir()
+        if _REPEAT.fullmatch(entry.name)
+        and (known is None or (entry.name in known and known[entry.name].ok))
+    )
     if not inside:
         return [(role, folder)]
     order = [BASE, *(role for role in TITLES if role != BASE)]

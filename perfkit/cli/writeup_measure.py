@@ -41,6 +41,7 @@ class Plan:
     choices: dict[str, tuple[Choice, ...]] = field(default_factory=dict)
     guesses: dict[str, Guess] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)  # ROLE=RUN of what ended well and took effect
 
     def applied(self) -> dict[str, tuple[str, guard.Tolerance]]:
         """Return what each role changes, in words, and how far it may move the numbers."""
@@ -74,7 +75,8 @@ def measure(
             f"the baseline failed: {ended.reason}",
             hint=f"see {console.shown(ended.log) if ended.log else 'its log'}",
         )
-    results.produce([ended.run], None)
+    if not (ended.run / results.ANALYSIS_FILE).is_file():
+        results.produce([ended.run], None)
     situation = _situation(ended.run)
     plan = lab04(situation) if lab == "lab04" else lab09(situation)
     plan.choices = {role: own for role, own in plan.choices.items() if role not in have}
@@ -83,28 +85,20 @@ def measure(
     for role, choices in plan.choices.items():
         changes = _environment(role, choices)
         points.append([_trial(role, k + 1, words, changes) for k in range(repeats)])
+    failed: dict[str, str] = {}
     for one in experiment.run(interleaved(points)):
         role = one.trial.name.rpartition("-run")[0]
         if not one.ok:
             console.say(f"{one.trial.name} failed: {one.reason}")
-            plan.refused.setdefault(role, f"the run failed: {one.reason}")
+            failed[role] = f"every run failed: {one.reason}"
         elif reason := _left_alone(one.run, plan.choices.get(role, ())):
             plan.refused[role] = reason
+        else:
+            plan.runs.append(f"{role}={one.run}")
+    measured = {run.partition("=")[0] for run in plan.runs}
+    plan.refused |= {role: reason for role, reason in failed.items() if role not in measured}
+    plan.runs = [run for run in plan.runs if run.partition("=")[0] not in plan.refused]
     return plan
-
-
-def runs_of(home: Path, plan: Plan) -> list[str]:
-    """Return the finished runs of roles that took effect, as ROLE=RUN."""
-    found = []
-    for role in (BASE, *plan.choices):
-        if role in plan.refused:
-            continue
-        found += [f"{role}={folder}" for folder in sorted(home.glob(f"{role}-run*")) if _ok(folder)]
-    return found
-
-
-def _ok(folder: Path) -> bool:
-    return folder.is_dir() and ".failed" not in folder.name
 
 
 def _trial(role: str, number: int, words: Sequence[str], changes: Mapping[str, str]) -> Trial:
