@@ -59,6 +59,9 @@ def past(home: Path) -> tuple[Pair, ...]:
 def search(trials: Trials, settings: Settings) -> Optimization:
     """Search to the end. Raises InputError where the training itself cannot be measured."""
     finished = _finished_before(trials.home)
+    if (trials.home / FILE).exists():
+        place = console.shown(trials.home)
+        console.say(f"going on in {place}: trials that have ended well are not run again")
     told: set[str] = set()
 
     def changed(book: Optimization) -> None:

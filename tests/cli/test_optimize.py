@@ -101,6 +101,11 @@ def test_interrupted_it_says_how_to_go_on(perfkit: Call, world: World) -> None:
     assert ended.status == 130
     assert "Next: the same line with --out search goes on from here" in ended.err
     assert json.loads(Path("search/optimize.json").read_bytes())["complete"] is False
+    world.laboratory.interrupt_after = None
+    ended = perfkit("optimize", "--out", "search", "--", "python", "train.py")
+    assert ended.status == 0
+    assert "perfkit: going on in search" in ended.err
+    assert json.loads(Path("search/optimize.json").read_bytes())["complete"] is True
 
 
 @pytest.mark.parametrize(
