@@ -65,10 +65,10 @@ def succeed_assignment(
     lines = source.splitlines(keepends=True)
     first, last = found.lineno - 1, found.end_lineno or found.lineno
     indent = _indent(lines[first])
-    if isinstance(found, ast.Return) and found.value is call:
+    if isinstance(found, ast.Return) and _same(found.value, call):
         lines[first] = lines[first].replace("return ", f"{name} = ", 1)
         body = f"{body.format(name=name)}\nreturn {name}"
-    elif isinstance(found, ast.Assign) and found.value is not None and len(found.targets) == 1:
+    elif isinstance(found, ast.Assign) and _same(found.value, call) and len(found.targets) == 1:
         body = body.format(name=ast.unparse(found.targets[0]))
     else:
         return None
@@ -124,6 +124,10 @@ def _name(call: ast.Call) -> str:
 
 def _start(node: ast.stmt | ast.expr) -> tuple[int, int]:
     return node.lineno, node.col_offset
+
+
+def _same(node: ast.expr | None, other: ast.expr) -> bool:
+    return node is not None and _start(node) == _start(other) and type(node) is type(other)
 
 
 def _indent(text: str) -> str:

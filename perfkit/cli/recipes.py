@@ -54,6 +54,7 @@ def _on_a_run(path: Path, as_json: bool) -> None:
     from perfkit.cli import results
     from perfkit.recipes.catalogue import RECIPES
     from perfkit.recipes.formulas import step_ms
+    from perfkit.recipes.frameworks import judge
     from perfkit.recipes.recipe import Prediction
     from perfkit.recipes.situation import situation_of
     from perfkit.report import recipes_text
@@ -62,7 +63,7 @@ def _on_a_run(path: Path, as_json: bool) -> None:
     run = run_folder.open_run([path])
     analysis = results.recall(path)
     situation = situation_of(analysis, run)
-    judged = [recipes_text.Judged(recipe=r, answer=r.applicable(situation)) for r in RECIPES]
+    judged = [recipes_text.Judged(recipe=r, answer=judge(r, situation)) for r in RECIPES]
     document = [
         {"recipe": j.recipe.id, "applies": isinstance(j.answer, Prediction), **asdict(j.answer)}
         for j in judged

@@ -75,6 +75,10 @@ def _look(recipe: Applying) -> None:
     if steps.done != LOOK_AT_STEP or dynamo is None or recipe.refused:
         return
     breaks = sum(dynamo.counters["graph_break"].values())
+    graphs = dynamo.counters["stats"]["unique_graphs"]
     recipe.applied("graph breaks", None, breaks)
+    recipe.applied("graphs compiled", None, graphs)
+    if not graphs:
+        recipe.refuse("nothing was compiled: see the script's own output for dynamo's reason")
     if breaks > MOST_BREAKS:
         recipe.refuse(f"the model's graph breaks at {breaks} places")
