@@ -48,6 +48,17 @@ def open_run(paths: Sequence[Path | str], *, step_pattern: str = "") -> Run:
     the steps. Reads step lines and facts, and of traces only the head. Raises InputError with what
     is wrong, where, and what next.
     """
+    try:
+        return _opened(paths, step_pattern)
+    except OSError as error:
+        where = error.filename or ", ".join(map(str, paths))
+        raise InputError(
+            f"{where}: cannot be read: {error.strerror or error}",
+            hint="check its permissions and those of the folders above it",
+        ) from error
+
+
+def _opened(paths: Sequence[Path | str], step_pattern: str) -> Run:
     inputs = find_inputs(paths, user_cache())
     if not inputs:
         raise InputError("nothing to read", hint="give a run folder or trace files")
