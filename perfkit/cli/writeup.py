@@ -157,7 +157,7 @@ def build(
     faults: Path | None,
 ) -> "Document":
     """Read everything and build the document. Raises InputError."""
-    from perfkit.cli import writeup_arms
+    from perfkit.cli import writeup_arms, writeup_measure
     from perfkit.report.writeup import lab04, lab09
     from perfkit.report.writeup.evidence import BASE, Evidence
 
@@ -166,10 +166,10 @@ def build(
     arms = writeup_arms.arms(
         loaded,
         guesses=plan.guesses if plan else writeup_arms.kept_guesses(given),
-        applied=plan.applied() if plan else None,
+        applied=plan.applied() if plan else writeup_measure.recorded(loaded),
         refused=plan.refused if plan else None,
     )
-    machine = writeup_arms.machine_of(base)
+    machine = writeup_arms.machine_of(base, loaded)
     found = Evidence(
         machine=machine,
         arms=arms,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from perfkit import units
 from perfkit.analyzers.result import Analysis
 from perfkit.cli import console, results
 from perfkit.errors import InputError, UsageError
@@ -125,7 +126,7 @@ def arms(
         own = [one for one in loaded if one.role == role]
         last = [_last_loss(one.numbers) for one in own if one.numbers]
         known = [pair for pair in last if pair is not None]
-        told, tolerance = (applied or {}).get(role) or (_recorded(own[0]), _LENIENT)
+        told, tolerance = (applied or {}).get(role, ("", _LENIENT))
         found.append(
             Arm(
                 role=role,
@@ -144,12 +145,6 @@ def arms(
         if not any(arm.role == role for arm in found)
     ]
     return (*found, *kept)
-
-
-def _recorded(one: Loaded) -> str:
-    """Return the recipes that the run's launching parent wrote down."""
-    labels = one.run.nodes[0].facts.get("recipes") if one.run.nodes else None
-    return ", ".join(map(str, labels)) if isinstance(labels, list) else ""
 
 
 def kept_guesses(words: Sequence[str]) -> dict[str, Guess]:
@@ -196,8 +191,8 @@ def _judged(
     return f"numerics guard: rejected, {said.reason}"
 
 
-def machine_of(one: Loaded) -> Machine:
-    """Return what a run's launching parent wrote down of the machine."""
+def machine_of(one: Loaded, loaded: Sequence[Loaded]) -> Machine:
+    """Return what a run's launching parent wrote down of the machine, and who else used it."""
     facts = one.run.nodes[0].facts if one.run.nodes else {}
     memory = facts.get("memory_bytes")
     parts = [str(facts[k]) for k in ("cpu_model",) if facts.get(k)]
@@ -220,20 +215,26 @@ def machine_of(one: Loaded) -> Machine:
         hardware=", ".join(parts),
         software=software,
         command=run.command,
-        shared=_shared(one.analysis),
+        shared=_shared([other.analysis for other in loaded]),
     )
 
 
-def _shared(analysis: Analysis) -> str:
-    for node in analysis.telemetry:
-        others = node.other_cores or 0.0
-        if others > SHARED * node.processors:
-            return (
-                f"The machine was shared: other programs used {others:.2g} of its "
-                f"{node.processors} processors while the first baseline run trained, so its times "
-                "are not those of a quiet machine."
-            )
-    return ""
+def _shared(runs: Sequence[Analysis]) -> str:
+    shares = [
+        (node.other_cores / node.processors, node.processors)
+        for run in runs
+        for node in run.telemetry
+        if node.other_cores is not None
+    ]
+    if not shares or max(shares)[0] <= SHARED:
+        return ""
+    least, most = min(shares)[0], max(shares)[0]
+    return (
+        f"The machine was shared: other programs used {units.percent(least)} to "
+        f"{units.percent(most)} of its {shares[0][1]} processors while these runs trained, more in "
+        "some than in others, so that the times are not those of a quiet machine and differ from "
+        "run to run for reasons that are not the training's."
+    )
 
 
 def traces_of(loaded: Sequence[Loaded]) -> tuple[str, ...]:

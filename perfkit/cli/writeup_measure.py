@@ -4,16 +4,17 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.cli import console, results
-from perfkit.cli.writeup_arms import PREDICTIONS, read_guesses
-from perfkit.errors import InputError
+from perfkit.cli.writeup_arms import PREDICTIONS, Loaded, read_guesses
+from perfkit.errors import InputError, UsageError
 from perfkit.recipes import guard
-from perfkit.recipes.activation import Choice, activate
+from perfkit.recipes.activation import Choice, activate, parse
 from perfkit.recipes.catalogue import BY_ID
 from perfkit.recipes.recipe import Numerics, Prediction, Situation
 from perfkit.recipes.situation import situation_of
@@ -45,11 +46,27 @@ class Plan:
 
     def applied(self) -> dict[str, tuple[str, guard.Tolerance]]:
         """Return what each role changes, in words, and how far it may move the numbers."""
-        found = {}
-        for role, choices in self.choices.items():
-            told = "; ".join(f"{c.recipe.title} ({c.label})" for c in choices)
-            found[role] = (told or "DDP's no_sync for the whole run", tolerance_of(choices))
-        return found
+        return {role: _told(role, choices) for role, choices in self.choices.items()}
+
+
+def recorded(loaded: Sequence[Loaded]) -> dict[str, tuple[str, guard.Tolerance]]:
+    """Return the same of runs that exist, from the recipes that they wrote down."""
+    found = {}
+    for one in loaded:
+        facts = one.run.nodes[0].facts if one.run.nodes else {}
+        labels = facts.get("recipes")
+        if one.role in found or not isinstance(labels, list) or not labels:
+            continue
+        with suppress(UsageError):  # of another version, whose recipes had other names
+            found[one.role] = _told(one.role, parse(",".join(map(str, labels)), BY_ID))
+    return found
+
+
+def _told(role: str, choices: Sequence[Choice]) -> tuple[str, guard.Tolerance]:
+    told = "; ".join(f"{c.recipe.title} ({c.label})" for c in choices)
+    if role == SILENT:
+        told = "DDP's no_sync for the whole run"
+    return told, tolerance_of(choices)
 
 
 def tolerance_of(choices: Sequence[Choice]) -> guard.Tolerance:
