@@ -31,8 +31,9 @@ Arm = Sequence[float]
 
 def decided(base: Arm, variant: Arm) -> Outcome:
     """Decide as the search does; the arms hold as many pairs as the pilot asks for."""
-    if is_plain(base[:3], variant[:3]):
-        base, variant = base[:3], variant[:3]
+    for pairs in range(3, len(base)):
+        if is_plain(base[:pairs], variant[:pairs]):
+            return judge(base[:pairs], variant[:pairs]).outcome
     return judge(base, variant).outcome
 
 
