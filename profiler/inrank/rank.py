@@ -48,6 +48,7 @@ class Rank:
         self.at_end: list[Callable[[], None]] = []  # what else has something to save
         self.after_step: Callable[[Rank, int], None] | None = None  # of perfkit faults
         self.meters: list[meters.Meter] = []  # of more fields in every step line
+        self._others_profiler = False  # one that is not ours ran as this step began
         self._warnings: list[str] = []
 
     def open(self) -> None:
@@ -76,7 +77,9 @@ class Rank:
 
     def _line(self, t: Tally, now: int, unix: int) -> bytes:
         has_eval = t.has_eval or t.eval_candidate
-        profiled = self.window.touched or self.window.others_profiler()
+        others = self.window.others_profiler()
+        profiled = self.window.touched or others or self._others_profiler
+        self._others_profiler = others
         line = LINE % (
             *(self.step, t.start_ns or now, now, unix, t.input_ns, t.checkpoint_ns, t.backwards),
             *(has_eval, profiled),

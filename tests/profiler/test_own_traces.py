@@ -49,6 +49,8 @@ def test_a_programs_own_trace_is_collected_and_numbered_as_ours(tmp_path: Path) 
     assert collected.name == "own-0000.json.gz"
     assert gzip.decompress(collected.read_bytes()) == own.read_bytes()
     assert node(run)["warnings"] == []
+    profiled = [record["i"] for record in rank.records("step") if record["pr"]]
+    assert profiled == [4, 5, 6, 7]  # 7 holds the end of the profiler and the export
     record = open_run([run]).ranks[0]
     assert record.traces == (collected,)
     trace = load_rank(record, cache=None)
