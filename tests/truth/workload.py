@@ -146,9 +146,13 @@ class SlowDisk(io.BytesIO):
 
 
 class Garbage:
-    """Cyclic objects in such a number that collecting them takes about a millisecond."""
+    """Cyclic objects in such a number that collecting them takes about a millisecond.
+
+    What torch has allocated is left out, or a single collection would take a tenth of a second.
+    """
 
     def __init__(self) -> None:
+        gc.freeze()
         self.kept: list[dict[str, object]] = [{} for _ in range(20_000)]
         for own in self.kept:
             own["self"] = own
