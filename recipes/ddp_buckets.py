@@ -19,6 +19,7 @@ MIB = 2**20
 SIZES_MB = (1.0, 2.0, 4.0, 10.0, 25.0, 50.0, 100.0)
 FIRST_MB = 1.0
 """DDP's first bucket unless a size is given (torch.distributed._DEFAULT_FIRST_BUCKET_BYTES)."""
+DEFAULT_MB = 25.0
 ALPHA_MS = 0.25
 """Latency of one all-reduce where this run allows no fit: gloo's, measured."""
 
@@ -52,7 +53,9 @@ def predict(situation: Situation) -> Prediction | Refusal:
         return Refusal(reason="no exposed all-reduce of gradients was seen")
     now = step_ms(analysis)
     backward = BACKWARD * after_blame(analysis, "compute") * now
-    present = (situation.number("ddp", "bucket_cap_bytes") or 25 * MIB) / MIB
+    present = (situation.number("ddp", "bucket_cap_bytes") or DEFAULT_MB * MIB) / MIB
+    if present != DEFAULT_MB:
+        return Refusal(reason=f"the script chose bucket_cap_mb={present:g} itself")
     wire = max(wire, exposed)
     costs = {s: exposed_with(s, gradients, wire, backward) for s in SIZES_MB if s <= present}
     best = min(costs, key=lambda s: (round(costs[s], 1), -s), default=present)

@@ -21,7 +21,7 @@ def _of_classes(recipe: str, least: float, nothing: str, *classes: str) -> Appli
         if refusal := no_steps(situation):
             return refusal
         part = share(situation.analysis, *classes)
-        if part < least:
+        if part < least or (recipe == "cuda-graph" and is_cpu(situation)):
             return Refusal(reason=nothing)
         why = f"{part:.1%} of the step is {' and '.join(classes)}"
         return replayed(situation, recipe) or only_ceiling(part, why)
