@@ -7,12 +7,16 @@ from perfkit.report import figure_svg, palette
 from perfkit.report.model import Bar, BarChart, Segment
 from perfkit.report.roofline_charts import roofline_chart
 from perfkit.report.writeup.document import Figure
-from perfkit.report.writeup.evidence import Arm
+from perfkit.report.writeup.evidence import Arm, work_ratio
 
 
 def budgets(arms: Sequence[Arm], name: str) -> Figure | None:
-    """Where a step goes in each arm; None where no arm has a trace."""
-    longest = max((arm.step_ms or 0.0 for arm in arms), default=0.0)
+    """Where a step goes in each arm, the baseline first; None where no arm has a trace.
+
+    A step that holds more samples is drawn for those of the baseline's step.
+    """
+    times = {arm.role: (arm.step_ms or 0.0) / work_ratio(arms[0], arm) for arm in arms}
+    longest = max(times.values(), default=0.0)
     shown = [arm for arm in arms if arm.first.budget.per_rank and arm.step_ms]
     if not shown or not longest:
         return None
@@ -21,7 +25,7 @@ def budgets(arms: Sequence[Arm], name: str) -> Figure | None:
         classes = arm.first.budget.classes
         shares = [(k, time.share) for k in palette.ORDER if (time := classes.get(k)) is not None]
         used |= {key for key, share in shares if share > 0}
-        step = arm.step_ms or 0.0
+        step = times[arm.role]
         segments = tuple(
             Segment(
                 key=key,
@@ -38,7 +42,8 @@ def budgets(arms: Sequence[Arm], name: str) -> Figure | None:
         caption="Where a step goes",
         bars=tuple(bars),
         legend=tuple(k for k in palette.ORDER if k in used),
-        note="Shares of the profiled steps, on the median unprofiled step; mean over ranks.",
+        note="Shares of the profiled steps, on the median unprofiled step; mean over ranks. A step "
+        "that accumulates gradients is drawn for the samples of the baseline's step.",
     )
     return _figure(name, "Time of a step by class, before and after each change", chart)
 
