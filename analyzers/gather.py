@@ -70,9 +70,7 @@ def _lost_ms(joined: Joined) -> dict[tuple[int, str], float]:
     return {(rank, c.key): ns / per for (rank, c), ns in joined.lost.by_rank.items()}
 
 
-def host_work(
-    surveys: Mapping[int, RankSurvey], joined: Joined
-) -> dict[int, dict[TimeClass, I64]]:
+def host_work(surveys: Mapping[int, RankSurvey], joined: Joined) -> dict[int, dict[TimeClass, I64]]:
     """Return what each rank's host did in each of the common steps."""
     found = {}
     for rank, own in surveys.items():
