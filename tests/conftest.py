@@ -1,13 +1,20 @@
 """What every test may use: the shared captures, skips with a reason, a count of skips."""
 
 import collections
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastjsonschema import compile as jsonschema_of
+
+from perfkit.analyzers import analysis
+from perfkit.analyzers.result import Analysis
+from perfkit.analyzers.result_schema import json_schema
 
 ROOT = Path(__file__).parent.parent
 SHARED_TRACES = ROOT.parent / "shared" / "traces"
@@ -33,6 +40,34 @@ def chromium() -> str:
 def _chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def draft_7(schema: Any) -> Any:
+    """Write fixed-length arrays as the older drafts do, which fastjsonschema reads."""
+    if isinstance(schema, list):
+        return [draft_7(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: draft_7(part) for key, part in schema.items() if key != "$schema"}
+    if "prefixItems" in found:
+        found |= {"items": found.pop("prefixItems"), "additionalItems": False}
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_analysis_fits_the_schema() -> Iterator[None]:
+    """Hold every analysis that any test makes against what `perfkit schema` prints."""
+    fits = jsonschema_of(draft_7(json_schema()))
+    reduced = analysis._reduced
+
+    def checked(*arguments: Any) -> Analysis:
+        found = reduced(*arguments)
+        fits(json.loads(analysis.encode(found)))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis, "_reduced", checked)
+        yield
 
 
 SHAPE = "tc qdisc add dev lo root tbf rate 200mbit burst 256kb latency 50ms"

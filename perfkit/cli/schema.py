@@ -10,9 +10,7 @@ def command() -> None:
 
     Example: perfkit schema > analysis.schema.json
     """
-    import msgspec
+    from perfkit.analyzers.result_schema import json_schema
 
-    from perfkit.analyzers.result import Analysis
-
-    print(json.dumps(msgspec.json.schema(Analysis), indent=2))
+    print(json.dumps(json_schema(), indent=2))
     console.suggest("perfkit analyze RUN --json prints a document of this schema")

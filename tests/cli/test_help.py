@@ -1,11 +1,13 @@
 """Help that can be followed: an example for every command, of options that exist; completion."""
 
+import json
 import re
 import shlex
 from importlib import import_module
 
 import pytest
 
+from perfkit.analyzers.result_schema import json_schema
 from perfkit.cli import app
 from tests.cli.conftest import Call
 
@@ -45,3 +47,7 @@ def test_the_shell_completes_commands_options_and_choices(
     perfkit_process: Call, line: str, expected: list[str]
 ) -> None:
     assert completed(perfkit_process, line) == expected
+
+
+def test_schema_prints_what_analyses_are_held_against(perfkit: Call) -> None:
+    assert json.loads(perfkit("schema").out) == json.loads(json.dumps(json_schema()))
