@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -190,7 +190,10 @@ def _close(
         "signal": signal,
         "warnings": list(warnings),
     }
-    run_folder.write_node(run, node, document)
+    try:
+        run_folder.write_node(run, node, document)
+    except SetupError as error:  # a full disk, a deleted folder: the command ended as it ended
+        outcome = replace(outcome, warnings=(*warnings, f"the end was not recorded: {error}"))
     return outcome
 
 

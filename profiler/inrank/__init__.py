@@ -15,6 +15,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     from . import (
         checkpoints,
         compiler,
+        deepspeed_steps,
         distributed,
         faults,
         forks,
@@ -40,6 +41,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     checkpoints.install(waiting)
     pauses.install(waiting)
     compiler.install(waiting)
+    deepspeed_steps.install(waiting)
     forks.install()
     recipes.install()
     numerics.install(waiting)  # outermost: sees the loss as the program wrote it

@@ -1,0 +1,128 @@
+"""Frameworks that start the ranks or step the optimizer: two micro-batches are one step."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.profiler.launching import TORCHRUN, clean_environment, profile, ranks
+
+pytestmark = [pytest.mark.real, pytest.mark.frameworks]
+
+SCRIPTS = Path(__file__).parent / "scripts"
+BIN = Path(sys.executable).parent
+WINDOW = [[2, 3]]
+MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    reason = "a training framework is not installed (make test-frameworks)"
+    return pytest.mark.skipif(find_spec(name) is None, reason=reason)
+
+
+def check(run: Path, world_size: int, micro_batches: int = 2) -> None:
+    found = ranks(run)
+    assert [rank.facts["rank"] for rank in found] == list(range(world_size))
+    for rank in found:
+        assert rank.steps == list(range(8))
+        assert {line["mb"] for line in rank.records("step")} == {micro_batches}
+        assert rank.facts["step_source"] == "optimizer"
+        assert rank.traces == ["trace-0002-0003.json.gz"]
+
+
+def train(run: Path, *command: str, **environment: str) -> None:
+    path = f"{BIN}:{clean_environment()['PATH']}"
+    done = profile(run, *command, env={"PATH": path, **environment}, windows=WINDOW)
+    assert done.returncode == 0, done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            time.sleep(3)  # the node joins its own cluster a little later
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+@needs("accelerate")
+def test_accelerate_launch_of_one_process(tmp_path: Path) -> None:
+    launch = ("accelerate", "launch", "--cpu", "--num_processes=1")
+    train(tmp_path / "run", *launch, str(SCRIPTS / "accelerated.py"))
+    check(tmp_path / "run", 1)
+
+
+@needs("accelerate")
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="there is no mpirun")
+def test_accelerate_launch_of_two_processes(tmp_path: Path) -> None:
+    """On CPU it starts several processes through mpirun only; without a host file it starts one."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost slots=2\n")
+    launch = ("accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1")
+    place = (f"--mpirun_hostfile={hosts}", "--main_process_ip=127.0.0.1")
+    port = "--main_process_port=29533"
+    train(tmp_path / "run", *launch, *place, port, str(SCRIPTS / "accelerated.py"), **MPI)
+    check(tmp_path / "run", 2)
+
+
+@needs("deepspeed")
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_deepspeed_counts_a_step_at_the_accumulation_boundary(tmp_path: Path, stage: int) -> None:
+    launch = ("deepspeed", "--num_accelerators=2", str(SCRIPTS / "zero.py"), f"--stage={stage}")
+    train(tmp_path / "run", *launch, DS_ACCELERATOR="cpu")
+    check(tmp_path / "run", 2)
+
+
+@needs("transformers")
+@needs("accelerate")
+def test_trainer_of_hugging_face(tmp_path: Path) -> None:
+    script = (str(SCRIPTS / "hf_trainer.py"), str(tmp_path / "out"))
+    train(tmp_path / "run", *TORCHRUN, "--standalone", *script)
+    check(tmp_path / "run", 2)
+
+
+@needs("lightning")
+def test_lightning_starts_its_second_rank_itself(tmp_path: Path) -> None:
+    train(tmp_path / "run", sys.executable, str(SCRIPTS / "lit.py"))
+    check(tmp_path / "run", 2)
+
+
+@needs("ray")
+def test_ray_train_on_a_cluster_of_its_own(tmp_path: Path) -> None:
+    script = (str(SCRIPTS / "rayed.py"), "local", str(tmp_path / "storage"))
+    train(tmp_path / "run", sys.executable, *script)
+    check(tmp_path / "run", 2, micro_batches=1)
+
+
+@needs("ray")
+def test_ray_train_on_an_existing_cluster_through_runtime_env(tmp_path: Path) -> None:
+    """The cluster was started before and knows nothing of perfkit."""
+    environment = clean_environment(RAY_AUTH_MODE="disabled")  # a cluster of this test, loopback
+    port = free_port()
+    head = (str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=3")
+    place = ("--node-ip-address=127.0.0.1", "--include-dashboard=false")
+    with (tmp_path / "cluster.log").open("wb") as log:
+        cluster = subprocess.Popen([*head, *place], env=environment, stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        script = (str(SCRIPTS / "rayed.py"), f"127.0.0.1:{port}", str(tmp_path / "storage"))
+        train(tmp_path / "run", sys.executable, *script, RAY_AUTH_MODE="disabled")
+    finally:
+        cluster.terminate()
+        cluster.wait(60)
+    check(tmp_path / "run", 2, micro_batches=1)

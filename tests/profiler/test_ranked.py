@@ -1,0 +1,62 @@
+"""Launchers that number the ranks in ways of their own: mpirun, srun, fork and forkserver."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.profiler.launching import SCRIPTS, profile, ranks
+
+pytestmark = pytest.mark.real
+
+SCRIPT = str(SCRIPTS / "ranked.py")
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+SRUN = """#!/bin/sh
+# What srun gives its tasks, without Slurm: `srun -n 2 CMD`.
+shift 2
+for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=2 "$@" & done
+wait
+"""
+
+
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def _check(run: Path, *command: str, **environment: str) -> None:
+    done = profile(run, *command, env=environment, windows=[[2, 3]])
+    assert done.returncode == 0, done.stderr
+    found = ranks(run)
+    assert [rank.facts["rank"] for rank in found] == [0, 1]
+    assert [rank.steps for rank in found] == [list(range(8))] * 2
+    assert [rank.traces for rank in found] == [["trace-0002-0003.json.gz"]] * 2
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="there is no mpirun")
+def test_mpirun(tmp_path: Path) -> None:
+    carried = [
+        part
+        for name in ("PYTHONPATH", "PERFKIT_RUN_DIR", "PERFKIT_CAPTURE")
+        for part in ("-x", name)
+    ]
+    launcher = ("mpirun", "--oversubscribe", "-np", "2", *carried)
+    _check(tmp_path / "run", *launcher, sys.executable, SCRIPT, "mpi", _free_port(), **AS_ROOT)
+
+
+def test_srun(tmp_path: Path) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text(SRUN)
+    srun.chmod(0o755)
+    command = (str(srun), "-n", "2", sys.executable, SCRIPT, "slurm", _free_port())
+    _check(tmp_path / "run", *command)
+
+
+@pytest.mark.parametrize("how", ["fork", "forkserver"])
+def test_multiprocessing(tmp_path: Path, how: str) -> None:
+    _check(tmp_path / "run", sys.executable, SCRIPT, how, _free_port())
