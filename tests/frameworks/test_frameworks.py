@@ -23,9 +23,9 @@ WINDOW = [[2, 3]]
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def needs(name: str) -> pytest.MarkDecorator:
+def needs(*names: str) -> pytest.MarkDecorator:
     reason = "a training framework is not installed (make test-frameworks)"
-    return pytest.mark.skipif(find_spec(name) is None, reason=reason)
+    return pytest.mark.skipif(None in map(find_spec, names), reason=reason)
 
 
 def check(run: Path, world_size: int, micro_batches: int = 2) -> None:
@@ -102,14 +102,14 @@ def test_lightning_starts_its_second_rank_itself(tmp_path: Path) -> None:
     check(tmp_path / "run", 2)
 
 
-@needs("ray")
+@needs("ray", "pandas", "pyarrow", "tensorboardX")  # ray[train], not ray alone
 def test_ray_train_on_a_cluster_of_its_own(tmp_path: Path) -> None:
     script = (str(SCRIPTS / "rayed.py"), "local", str(tmp_path / "storage"))
     train(tmp_path / "run", sys.executable, *script)
     check(tmp_path / "run", 2, micro_batches=1)
 
 
-@needs("ray")
+@needs("ray", "pandas", "pyarrow", "tensorboardX")  # ray[train], not ray alone
 def test_ray_train_on_an_existing_cluster_through_runtime_env(tmp_path: Path) -> None:
     """The cluster was started before and knows nothing of perfkit."""
     environment = clean_environment(RAY_AUTH_MODE="disabled")  # a cluster of this test, loopback
