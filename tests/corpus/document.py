@@ -63,9 +63,10 @@ hide each other, exposed time gives the network all of it: what would be saved i
 """
 MISTAKES = 12
 REAL = """
-Compute is the sleeping accelerator, so that 2 or 4 ranks fit on two cores. Slow networks, lost
-overlap and tiny buckets run on two network namespaces joined by a shaped link (root). A wait for
-the device in every step is in the synthetic runs only: a CPU run has no device to wait for.
+Compute is the sleeping accelerator, so that 2 or 4 ranks fit on two cores. Slow networks and lost
+overlap run on two network namespaces joined by a shaped link (root). A wait for the device in every
+step is in the synthetic runs only: a CPU run has no device to wait for. So are tiny buckets: over a
+hundred layers the sleeping accelerator oversleeps by as much as they cost, and the truth is lost.
 """
 
 

@@ -28,8 +28,6 @@ STRENGTHS_MS = {"weak": 9.0, "medium": 25.0, "strong": 120.0}
 LAYERS, WIDTH = 4, 512
 GRADIENT_BITS = LAYERS * WIDTH * WIDTH * 4 * 8
 LAYER_MB = WIDTH * WIDTH * 4 / 2**20
-TINY_LAYERS = {"weak": 48, "medium": 144, "strong": 720}
-FAST_LINK = "1600mbit"
 MOST_LOST = 0.05
 """Runs in which other processes took more than this share of a rank's time are not judged."""
 Part = Callable[[StepTruth], float]
@@ -97,19 +95,11 @@ RECIPES = {
         part=lambda t: _exposed_ms(t) * (1 - 1 / LAYERS),
         rate=_link(0.0),
     ),
-    "tiny_buckets": Recipe(
-        flags=lambda ms: (f"--layers={_tiny_layers(ms)}", "--width=32", "--bucket-mb=0.003"),
-        part=_exposed_ms,
-        rate=lambda _: FAST_LINK,
-    ),
 }
 """Every cause that real runs can have here. A wait for the device in every step (`sync`) needs a
-device that runs ahead of its host; only the synthetic runs have one."""
+device that runs ahead of its host, and tiny buckets a truth: over a hundred layers the sleeping
+accelerator oversleeps by as much as the fault costs. Only the synthetic runs have these."""
 REAL_MIXTURES = (("loader", "network"), ("loader_rank", "host"), ("checkpoint", "host"))
-
-
-def _tiny_layers(ms: float) -> int:
-    return next(TINY_LAYERS[name] for name, own in STRENGTHS_MS.items() if own == ms)
 
 
 def ranks_of(causes: Sequence[str]) -> tuple[int, ...]:
