@@ -114,13 +114,13 @@ def test_all_checks_run_here(perfkit: Call) -> None:
 
 
 def test_the_limits_of_the_control_group_are_said() -> None:
-    tight = env.Limits(processors=0.5, memory_bytes=1 << 20)
+    tight = cgroup.Limits(processors=0.5, memory_bytes=1 << 20)
     check = env.cpu_check(with_torch(threads=8), tight)
     assert check.status == "limited" and "allows the time of 0.5" in check.found
     check = env.memory_check(tight)
     assert check.status == "limited" and "allows 1 MiB" in check.found and check.remedy
-    assert env.memory_check(env.Limits()).status == "ok"
-    assert env.memory_check(env.Limits(), Path("/nowhere")).status == "limited"
+    assert env.memory_check(cgroup.Limits()).status == "ok"
+    assert env.memory_check(cgroup.Limits(), Path("/nowhere")).status == "limited"
 
 
 @pytest.mark.parametrize(
