@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,7 @@ def read_step_file(path: Path) -> StepFile:
     ends = [r.how for r in records if r.kind == "end"]
     failures = [f"{r.type}: {r.text}" for r in records if r.kind == "exception"]
     issues = [_broken_lines(path, broken)] if broken else []
+    issues += _missing_lines(path, [r.step for r in steps])
     return StepFile(
         lines=_with_device_times(_step_lines(steps), records),
         ended=ends[-1] if ends else "",
@@ -141,6 +143,17 @@ def _broken_lines(path: Path, broken: int) -> Issue:
         severity="warning",
         message=f"{path.parent.name}/{path.name}: {broken} lines are damaged and were left out",
     )
+
+
+def _missing_lines(path: Path, steps: Sequence[int]) -> list[Issue]:
+    """Name the steps between others that have no line: a full disk takes none."""
+    missing = steps[-1] - steps[0] + 1 - len(steps) if steps else 0
+    if not missing:
+        return []
+    first = next(a + 1 for a, b in pairwise(steps) if b - a > 1)
+    where = f"{path.parent.name}/{path.name}"
+    text = f"{where}: {missing} steps from step {first} on have no line; was the disk full?"
+    return [Issue(code="STEP_LINES_MISSING", severity="warning", message=text)]
 
 
 def _last_of_each(steps: Sequence[_Record]) -> list[_Record]:

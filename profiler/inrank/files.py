@@ -19,12 +19,24 @@ class Stream:
 
     def __init__(self, path: str, **header: Any) -> None:
         self.path = path
+        self.lost = 0  # lines that a full disk, say, has refused
+        self.why_lost = ""
+        self._torn = False  # the file ends within a line
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self.record("header", schema_version=SCHEMA_VERSION, **header)
 
     def write(self, line: bytes) -> None:
-        """Append one line; `line` ends with a newline."""
-        os.write(self.fd, line)
+        """Append one line, which ends with a newline; one that cannot be written is counted."""
+        if self._torn:
+            line = b"\n" + line
+        try:
+            written = os.write(self.fd, line)
+        except OSError as error:
+            self.lost, self.why_lost = self.lost + 1, str(error.strerror)
+            return
+        self._torn = written < len(line)
+        if self._torn:
+            self.lost, self.why_lost = self.lost + 1, "the line was cut short"
 
     def record(self, kind: str, **fields: Any) -> None:
         """Append one record of the given kind."""

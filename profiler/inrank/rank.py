@@ -142,6 +142,8 @@ class Rank:
                 save()
             except Exception as error:  # the last record is still to be written
                 self.warn(f"not everything was saved: {error!r}")
+        if self.stream.lost:
+            self.warn(f"{self.stream.lost} lines of steps.jsonl were lost: {self.stream.why_lost}")
         self.facts.refresh()
         end: dict[str, Any] = {"how": how, "status": status}
         self.stream.record("end", **end, t=time.perf_counter_ns(), u=time.time_ns())

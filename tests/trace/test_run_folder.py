@@ -1,5 +1,6 @@
 """Run folders: complete, live, torn, mixed, of several nodes and attempts."""
 
+import json
 import os
 from pathlib import Path
 
@@ -148,6 +149,15 @@ class TestBrokenRuns:
         record = open_run([run_folder]).ranks[0]
         assert len(record.lines.index) == 5
         assert record.issues[0].code == "STEP_LINES_UNREADABLE"
+
+    def test_steps_that_a_full_disk_took_are_counted(self, run_folder: Path) -> None:
+        path = next(run_folder.glob("attempt0/rank00000*")) / "steps.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line).get("i") not in (2, 3)]
+        path.write_bytes(b"".join(kept))
+        (issue,) = open_run([run_folder]).ranks[0].issues
+        assert issue.code == "STEP_LINES_MISSING"
+        assert "2 steps from step 2 on have no line" in issue.message
 
     def test_a_killed_rank(self, tmp_path: Path) -> None:
         add_node(tmp_path)
