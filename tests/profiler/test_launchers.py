@@ -34,8 +34,8 @@ def test_python_m_torch_distributed_run(tmp_path: Path) -> None:
     assert done.stdout.count("own events True") == 2
     for rank in _check_two_ranks(tmp_path / "run"):
         assert any("profiler of its own" in text for text in rank.facts["warnings"])
-        # The program's profiler ran in step 4, and our export lies in step 4 too.
-        assert [s["i"] for s in rank.records("step") if s["pr"]] == [1, 2, 3, 4]
+        # Our export lies in step 4, in which the program's profiler starts; it stops in step 5.
+        assert [s["i"] for s in rank.records("step") if s["pr"]] == [1, 2, 3, 4, 5]
 
 
 def test_spawned_from_a_plain_script_whose_profiler_is_in_the_way(tmp_path: Path) -> None:
