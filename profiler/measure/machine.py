@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from perfkit.profiler.measure.timing import CudaDevice, Device, Effort, HostDevi
 
 MOVED = 0.05
 SUSTAINED = 0.5
-IDLE_LOAD = 0.7  # of one core, over the last minute
+IDLE_LOAD = 0.2  # of one core, over the second before measuring
 
 
 def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
     """Everything that one process can measure, as the content of ceilings.json."""
-    effort, busy = Effort.of(quick=quick), _busy_cores()
+    effort, busy = Effort.of(quick=quick), busy_cores()
     device: Device = CudaDevice() if torch.cuda.is_available() else HostDevice()
     facts = _machine(device.torch_device)
     cache = facts["last_level_cache_bytes"] or 64 << 20
@@ -97,12 +98,25 @@ def _host_cache_bytes() -> int | None:
     return sizes[max(sizes)] if sizes else None
 
 
-def _busy_cores() -> list[str]:
-    """A warning if other programs were running when measuring began: ceilings come out too low."""
-    load = os.getloadavg()[0]
-    if load < IDLE_LOAD:
+def busy_cores(seconds: float = 1.0) -> list[str]:
+    """A warning if other programs run while this process sleeps: ceilings come out too low."""
+    before = _processor_ticks()
+    time.sleep(seconds)
+    working, total = (now - then for now, then in zip(_processor_ticks(), before, strict=True))
+    cores = working / max(total, 1) * (os.cpu_count() or 1)
+    if cores < IDLE_LOAD:
         return []
-    return [f"the machine was not idle: {load:.1f} programs were running before measuring began"]
+    return [f"the machine was not idle: other programs kept {cores:.1f} cores busy just before"]
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Ticks of all cores so far, working (stolen ones too) and in all (proc(5), /proc/stat)."""
+    stat = Path("/proc/stat")
+    if not stat.exists():  # not Linux: nothing is known of other programs
+        return 0, 0
+    line = stat.read_text(encoding="ascii").splitlines()[0]
+    ticks = [int(word) for word in line.split()[1:9]]  # user nice system idle iowait irq soft steal
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def _moved_clocks(entries: list[dict[str, Any]]) -> list[str]:

@@ -86,3 +86,13 @@ def test_a_rate_that_does_not_last_is_a_warning() -> None:
     copy = {"quantity": "copy", "value": 11e9}
     (warning,) = machine.fallen([kept, fell, copy])
     assert warning.startswith("matrix bf16: 6% of the best median")
+
+
+def test_a_busy_neighbour_is_said() -> None:
+    machine = pytest.importorskip("perfkit.profiler.measure.machine", reason="needs torch")
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        try:
+            (warning,) = machine.busy_cores()
+        finally:
+            neighbour.kill()
+    assert "the machine was not idle" in warning
