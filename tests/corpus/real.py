@@ -97,8 +97,8 @@ RECIPES = {
     ),
 }
 """Every cause that real runs can have here. A wait for the device in every step (`sync`) needs a
-device that runs ahead of its host, and tiny buckets a truth: over a hundred layers the sleeping
-accelerator oversleeps by as much as the fault costs. Only the synthetic runs have these."""
+device that runs ahead of its host. Tiny buckets were taken out after their only trial was judged
+wrong; whether its truth or the diagnosis was wrong is open (docs/accuracy.md)."""
 REAL_MIXTURES = (("loader", "network"), ("loader_rank", "host"), ("checkpoint", "host"))
 
 
