@@ -65,10 +65,11 @@ MISTAKES = 12
 REAL = """
 Compute is the sleeping accelerator, so that 2 or 4 ranks fit on two cores. Slow networks and lost
 overlap run on two network namespaces joined by a shaped link (root). A wait for the device in every
-step is in the synthetic runs only: a CPU run has no device to wait for. So are tiny buckets, for now:
-their only real trial (medium, 21 November 2026) was judged wrong and the cause was taken out after
-that. The likely reason, not measured yet, is the truth: over 144 layers the sleeping accelerator may
-oversleep by as much as the buckets cost. Until that is shown, the diagnosis may be what is wrong.
+step is in the synthetic runs only: a CPU run has no device to wait for. So are tiny buckets, for
+now: their only real trial (medium, 21 November 2026) was judged wrong and the cause was taken out
+after that. The likely reason, not measured yet, is the truth: over 144 layers the sleeping
+accelerator may oversleep by as much as the buckets cost. Until that is shown, the diagnosis may be
+what is wrong.
 """
 
 
