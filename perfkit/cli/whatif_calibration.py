@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perfkit import units
-from perfkit.cli import console
-from perfkit.errors import InputError
+from perfkit.cli import calibration_file, console
 
 if TYPE_CHECKING:
     from perfkit.analyzers.calibration import Expected, Pair
@@ -22,19 +21,9 @@ def default_file() -> Path:
 
 def read(file: Path) -> "tuple[Pair, ...]":
     """Return the pairs of a file, none where there is no file. Raises InputError."""
-    import msgspec
-
     from perfkit.analyzers.calibration import decode
 
-    try:
-        return decode(file.read_bytes())
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
-        raise InputError(
-            f"{console.shown(file)}: not a calibration file: {error}",
-            hint="one line of JSON for each prediction; name another file with --calibration",
-        ) from error
+    return calibration_file.read(file, decode, of="prediction")
 
 
 def add(file: Path, answer: "Answer", measured_ms: float) -> None:
@@ -47,15 +36,7 @@ def add(file: Path, answer: "Answer", measured_ms: float) -> None:
         predicted_ms=answer.predicted_ms,
         measured_ms=measured_ms,
     )
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab") as stream:
-            stream.write(encode(pair))
-    except OSError as error:
-        raise InputError(
-            f"{console.shown(file)}: cannot be written: {error.strerror}",
-            hint="name another file with --calibration",
-        ) from error
+    calibration_file.append(file, encode(pair))
 
 
 def measured(answer: "Answer", measured_ms: float, file: Path) -> list[str]:
