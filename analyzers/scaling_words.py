@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from perfkit.analyzers.scaling_losses import CAUSES
 from perfkit.analyzers.scaling_result import ScalingPoint, Warned
 from perfkit.analyzers.scaling_runs import MeasuredRun
-from perfkit.units import milliseconds, number, percent, ratio
+from perfkit.units import count, milliseconds, percent, ratio
 
 FLAT = 0.25
 """Karp-Flatt values that differ by less than this share of their mean count as constant."""
@@ -19,24 +19,24 @@ def sentences(points: Sequence[ScalingPoint], mode: str) -> tuple[str, ...]:
     per_rank = first.samples_per_step / first.ranks
     if mode == "strong":
         return (
-            f"Strong scaling keeps the global batch, here {number(first.samples_per_step)} samples "
+            f"Strong scaling keeps the global batch, here {count(first.samples_per_step)} samples "
             f"a step, and asks how much sooner a step ends: from {first.ranks} to {last.ranks} "
             f"ranks it went from {milliseconds(first.step_ms)} to {milliseconds(last.step_ms)}, "
             f"{ratio(last.speed_up)} as fast where {ratio(growth)} would be ideal "
             f"({percent(last.efficiency)} efficiency).",
-            f"Weak scaling keeps the batch of a rank instead, here it would be {number(per_rank)} "
+            f"Weak scaling keeps the batch of a rank instead, here it would be {count(per_rank)} "
             f"samples, and asks whether a step takes no longer when the work grows with the ranks; "
             "it nearly always looks better, because communication is held against more compute, "
             "but its global batch grows, which changes how the model converges.",
         )
     return (
-        f"Weak scaling keeps the batch of a rank, here {number(per_rank)} samples, and asks "
+        f"Weak scaling keeps the batch of a rank, here {count(per_rank)} samples, and asks "
         f"whether a step takes no longer when the work grows with the ranks: from {first.ranks} to "
         f"{last.ranks} ranks a step went from {milliseconds(first.step_ms)} to "
         f"{milliseconds(last.step_ms)} ({percent(last.efficiency)} efficiency), and the job did "
         f"{ratio(last.speed_up)} the samples per second where {ratio(growth)} would be ideal.",
         f"Strong scaling keeps the global batch instead, here it would be "
-        f"{number(first.samples_per_step)} samples shared by all ranks, and asks how much sooner "
+        f"{count(first.samples_per_step)} samples shared by all ranks, and asks how much sooner "
         "a step ends; it nearly always looks worse, because the same communication is held against "
         "less compute, but it trains the same model with the same batch.",
     )

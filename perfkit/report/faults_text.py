@@ -41,7 +41,7 @@ def _checkpoints(found: Faults) -> Iterator[str]:
     cost = found.checkpoint
     if cost is None:
         return
-    every = "" if cost.every_steps is None else f" every {units.number(cost.every_steps)} steps"
+    every = "" if cost.every_steps is None else f" every {units.count(cost.every_steps)} steps"
     yield f"Checkpoints: {cost.count}{every}, {units.milliseconds(cost.median_ms)} each (median)."
 
 

@@ -71,7 +71,7 @@ def _measured(found: Scaling) -> Table:
             Cell(text=f"{p.ranks}{' ▲' if p.oversubscribed else ''}", value=p.ranks),
             Cell(text=str(len(p.runs)), value=len(p.runs), hover=", ".join(p.runs)),
             Cell(text=_with_span(p), value=p.step_ms),
-            Cell(text=units.number(p.samples_per_step), value=p.samples_per_step),
+            Cell(text=units.count(p.samples_per_step), value=p.samples_per_step),
             Cell(text=units.number(p.samples_per_s), value=p.samples_per_s),
             Cell(text=units.ratio(p.speed_up), value=p.speed_up),
             Cell(text=units.percent(p.efficiency), value=p.efficiency, bar=min(p.efficiency, 1.0)),

@@ -9,6 +9,7 @@ from perfkit.analyzers.scaling_result import Fits, LinkUsed, Scaling, ScalingPoi
 Label = Callable[[float | None], str]
 
 _LOSSES_SHOWN = 3
+_REST_SHOWN = 0.01  # of the time over the ideal
 
 
 def render(found: Scaling, *, report_path: str) -> str:
@@ -61,7 +62,11 @@ def _why(points: Sequence[ScalingPoint]) -> Iterator[str]:
             continue
         parts = [loss for loss in point.losses if loss.ms > 0][:_LOSSES_SHOWN]
         unknown = "cannot tell why, the runs have no trace"
-        told = "; ".join(f"{units.milliseconds(x.ms)} {CAUSES[x.cause]}" for x in parts)
+        named = [f"{units.milliseconds(loss.ms)} {CAUSES[loss.cause]}" for loss in parts]
+        rest = over - sum(loss.ms for loss in parts)
+        if parts and abs(rest) >= _REST_SHOWN * over:
+            named.append(f"{units.milliseconds(rest)} all other causes together")
+        told = "; ".join(named)
         yield (
             f"  {point.ranks} ranks: {units.milliseconds(over)} over the ideal "
             f"{units.milliseconds(point.ideal_ms)}: {told or unknown}"
@@ -150,6 +155,7 @@ def _costs(found: Scaling) -> Iterator[str]:
             f"  {cost.ranks:>5} ranks  {units.seconds(cost.hours * 3600):>11}, "
             f"{units.number(cost.gpu_hours)} rank-hours{price}{mark}"
         )
-    yield f"  cheapest: {found.cheapest_ranks}; fastest: {found.fastest_ranks} ranks" + (
-        f"; knee (speed-up times efficiency): {found.knee_ranks}" if found.knee_ranks else ""
+    yield (
+        f"  numbers of ranks: {found.cheapest_ranks} is cheapest, {found.fastest_ranks} is fastest"
+        + (f"; knee (speed-up times efficiency): {found.knee_ranks}" if found.knee_ranks else "")
     )

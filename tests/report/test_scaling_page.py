@@ -2,8 +2,10 @@
 
 import re
 
+import msgspec
 import pytest
 
+from perfkit import units
 from perfkit.analyzers.scaling import Question, scale
 from perfkit.analyzers.scaling_result import Scaling
 from perfkit.report import scaling_charts, scaling_page, scaling_text
@@ -74,3 +76,24 @@ def test_the_terminal_says_what_was_lost_and_what_is_predicted() -> None:
     assert re.search(r"physics +\S+ % leave-one-out error  <- used", text)
     assert re.search(r"8 ranks +\S+ ms \(\S+ ms to \S+ ms\)", text)
     assert text.endswith("Report: scale.html")
+
+
+def test_the_losses_in_the_terminal_sum_to_the_time_over_the_ideal() -> None:
+    """Three are named; what the others cost is said as well."""
+    found = series()
+    four = found.points[-1]
+    over = four.step_ms - four.ideal_ms
+    shares = (0.4, 0.2, 0.15, 0.15, 0.1)
+    causes = ("exposed_transfer", "host", "input", "checkpoint", "copies")
+    losses = tuple(
+        msgspec.structs.replace(four.losses[0], cause=cause, ms=share * over)
+        for cause, share in zip(causes, shares, strict=True)
+    )
+    points = (*found.points[:-1], msgspec.structs.replace(four, losses=losses))
+    text = scaling_text.render(msgspec.structs.replace(found, points=points), report_path="s.html")
+    (line,) = (line for line in text.splitlines() if line.startswith("  4 ranks: "))
+    assert f"{units.milliseconds(0.25 * over)} all other causes together" in line
+    alone = (msgspec.structs.replace(losses[0], ms=over),)
+    points = (*found.points[:-1], msgspec.structs.replace(four, losses=alone))
+    text = scaling_text.render(msgspec.structs.replace(found, points=points), report_path="s.html")
+    assert "other causes" not in text.split("  4 ranks: ")[1].splitlines()[0]
