@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from perfkit.analyzers.calibration import Pair, expected
 from perfkit.analyzers.refusal import Refusal
 from perfkit.recipes.activation import Choice
+from perfkit.recipes.frameworks import judge
 from perfkit.recipes.ledger import Attempt, Forecast
 from perfkit.recipes.recipe import Numerics, Prediction, Recipe, Situation
 from perfkit.recipes.statistics import RESOLVE
@@ -55,7 +56,7 @@ def candidates(
     for recipe in recipes:
         if recipe.id in done or not recipe.can_apply:
             continue
-        prediction = recipe.applicable(situation)
+        prediction = judge(recipe, situation)
         if isinstance(prediction, Refusal):
             left_out.append(_left(recipe, recipe.numerics, None, str(prediction), "refused"))
             continue

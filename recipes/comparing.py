@@ -7,12 +7,23 @@ from typing import Protocol
 from perfkit.recipes import ledger
 from perfkit.recipes.activation import Choice
 from perfkit.recipes.measured import STEPS, WARM_UP, Measured, Wanted, backlog
-from perfkit.recipes.statistics import LEAST_GAIN, Judgement, is_plain, judge, order_of
+from perfkit.recipes.statistics import (
+    FIRST_LOOK,
+    LEAST_GAIN,
+    Judgement,
+    is_plain,
+    judge,
+    order_of,
+)
 
 Stack = tuple[Choice, ...]
 Check = Callable[[Measured, Measured], str]
 """Looks at a pair and says why the variant is out; "" if it is not."""
 MOST_BROKEN = 2
+DISTURBED = 0.25
+"""A pair between whose runs others' share of the processors changed by more does not count."""
+MORE_PAIRS = 3
+"""So many pairs are measured in place of disturbed ones, and no more."""
 
 
 class Laboratory(Protocol):
@@ -28,6 +39,7 @@ class Comparison:
 
     base: list[Measured] = field(default_factory=list)
     variant: list[Measured] = field(default_factory=list)
+    disturbed: list[tuple[Measured, Measured]] = field(default_factory=list)  # not among the arms
     out: str = ""  # why the variant is out, "" if it is not
     broken: str = ""  # why nothing can be said
     found: Judgement | None = None
@@ -58,7 +70,32 @@ class Comparison:
             high=None if found is None else found.measured.high,
             outcome="" if found is None else found.outcome.value,
             resolves=None if found is None else found.resolves,
+            others=tuple(
+                (b.others, v.others) for b, v in zip(self.base, self.variant, strict=True)
+            ),
+            disturbed=tuple((b.wanted.name, v.wanted.name) for b, v in self.disturbed),
         )
+
+    def is_enough(self, measured: int, wanted: int) -> bool:
+        """Tell whether another pair can be spared, after so many, broken ones included."""
+        if measured >= wanted and not self.disturbed:
+            return True
+        return len(self.base) >= wanted or is_plain(self.base_ms, self.variant_ms)
+
+    def take(self, base: Measured, variant: Measured) -> None:
+        """Add a pair to the arms, or to the disturbed ones."""
+        if _disturbed(base, variant):
+            self.disturbed.append((base, variant))
+        else:
+            self.base.append(base)
+            self.variant.append(variant)
+
+    def count_all(self) -> None:
+        """Take the disturbed pairs in: too few others are left, and the interval shows what is."""
+        for base, variant in self.disturbed:
+            self.base.append(base)
+            self.variant.append(variant)
+        self.disturbed.clear()
 
 
 def compare(
@@ -73,11 +110,15 @@ def compare(
     """Compare the first stack (baseline) with the second, `pairs` pairs in random order.
 
     Stops at once where the variant fails or `check` rejects a pair, and at the early look where
-    the rest is plain. A baseline that fails twice ends it too: then nothing can be said.
+    the rest is plain. A baseline that fails twice ends it too: then nothing can be said. Pairs in
+    which the load by others changed are measured again, as far as MORE_PAIRS reaches; where fewer
+    than three others remain, all count. What counts is so decided by the load, never by a result.
     """
     done = Comparison()
     broken = 0
-    for number, base_first in enumerate(order_of(name, pairs), 1):
+    for number, base_first in enumerate(order_of(name, pairs + MORE_PAIRS), 1):
+        if done.is_enough(number - 1, pairs):
+            break
         base, variant = _pair(laboratory, f"{name}-pair{number}", arms, base_first)
         if not _usable(variant):
             done.out = variant.reason or _too_few(variant)
@@ -91,10 +132,9 @@ def compare(
         done.out = check(base, variant)
         if done.out:
             return done
-        done.base.append(base)
-        done.variant.append(variant)
-        if is_plain(done.base_ms, done.variant_ms):
-            break
+        done.take(base, variant)
+    if len(done.base) < FIRST_LOOK:
+        done.count_all()
     if len(done.base) >= 2:
         done.found = judge(done.base_ms, done.variant_ms, least_gain=least_gain)
         done.broken = ""
@@ -122,6 +162,12 @@ def _pair(
 
 def _usable(measured: Measured) -> bool:
     return measured.ok and measured.step_ms is not None
+
+
+def _disturbed(base: Measured, variant: Measured) -> bool:
+    if base.others is None or variant.others is None:
+        return False
+    return abs(base.others - variant.others) > DISTURBED
 
 
 def _too_few(measured: Measured) -> str:

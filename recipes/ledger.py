@@ -21,6 +21,8 @@ class Pairs(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     outcome: str = ""  # faster, slower, no_gain, inconclusive, too_noisy; "" for one pair
     resolves: float | None = None  # smaller gains cannot be seen in so many pairs
+    others: tuple[tuple[float | None, float | None], ...] = ()  # programs' share of the processors
+    disturbed: tuple[tuple[str, str], ...] = ()  # left out: the load by others changed meanwhile
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):

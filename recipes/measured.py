@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perfkit.analyzers.step_table import tabulate_steps
+from perfkit.analyzers.telemetry import node_loads
 from perfkit.recipes.activation import Choice
 from perfkit.trace.model import Run
 from perfkit.trace.numerics import RankNumbers, read_numbers
@@ -44,6 +45,7 @@ class Measured:
     seconds: float = 0.0
     numbers: Sequence[RankNumbers] = ()
     refused: Mapping[str, str] = field(default_factory=dict)  # recipe -> why it did nothing
+    others: float | None = None  # share of the processors that other programs used
 
     @property
     def peak_bytes(self) -> int | None:
@@ -66,7 +68,21 @@ def measure(wanted: Wanted, run: Run, seconds: float) -> Measured:
         seconds=seconds,
         numbers=read_numbers(run),
         refused=reasons | dict.fromkeys(silent, "it found nothing in the script to act on"),
+        others=others(run),
     )
+
+
+def others(run: Run) -> float | None:
+    """Return the share of the processors that programs beside the run used, the busiest machine's.
+
+    Time that a hypervisor took counts too. None where the machine was not watched.
+    """
+    shares = [
+        (load.other_cores + (load.stolen_cores or 0.0)) / load.processors
+        for load in node_loads(run)
+        if load.other_cores is not None and load.processors
+    ]
+    return max(shares, default=None)
 
 
 def step_time(run: Run, discard: int) -> tuple[float | None, int]:

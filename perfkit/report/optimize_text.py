@@ -78,7 +78,10 @@ def measured(pairs: Pairs) -> str:
     count = len(pairs.base_ms)
     if pairs.ratio is None:
         return "one pair only"
-    return f"{units.ratio(pairs.ratio)} [{pairs.low:.2f}, {pairs.high:.2f}] over {count} pairs"
+    text = f"{units.ratio(pairs.ratio)} [{pairs.low:.2f}, {pairs.high:.2f}] over {count} pairs"
+    if pairs.disturbed:
+        text += f", {len(pairs.disturbed)} left out because the load by others changed"
+    return text
 
 
 def numbers(attempt: Attempt) -> str:

@@ -44,7 +44,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeLog:
-    """All ranks' lines, by rank. `seen` is of the first rank that says it."""
+    """All ranks' lines, by rank. `seen` is of the first rank that says it, True of any."""
 
     applied: tuple[Applied, ...]
     refused: tuple[Refused, ...]
@@ -80,7 +80,7 @@ def read_log(run: Run) -> RecipeLog:
                 )
             elif kind == "seen":
                 mine[str(line.get("what"))] = line.get("value")
-        seen = mine | seen
+        seen = mine | seen | {what: True for what, value in mine.items() if value is True}
     return RecipeLog(applied=tuple(applied), refused=tuple(refused), seen=seen)
 
 

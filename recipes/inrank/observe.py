@@ -6,6 +6,7 @@ Always on where recipes are asked for or a baseline is measured; changes nothing
 from __future__ import annotations
 
 import functools
+import pickle
 import random
 import sys
 from typing import Any, Callable
@@ -15,7 +16,7 @@ import torch
 from .applying import patch, sharded
 from .steps import steps
 
-FETCHES = 20  # of the loader that are compared
+FETCHES = 1000  # of the loader that are compared
 FRAMEWORKS = {
     "accelerate": "accelerate",
     "lightning": "lightning",
@@ -91,18 +92,23 @@ def _after_step(seen: Seen, optimizer: Any) -> None:
         seen.say("pipelining")
 
 
-def _random_states() -> list[Any]:
-    states: list[Any] = [torch.get_rng_state(), random.getstate()]
+def _random_states() -> dict[str, Any]:
+    """The global generators as they stand; numpy's only where the script has imported it.
+
+    Of numpy's the position counts as much as the keys, which change in every 624th draw only.
+    """
+    states: dict[str, Any] = {"torch": torch.get_rng_state(), "random": random.getstate()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        states.append(numpy.random.get_state()[1].tolist())
+        states["numpy"] = pickle.dumps(numpy.random.get_state(legacy=False))
     return states
 
 
-def _same(before: list[Any], after: list[Any]) -> bool:
-    if len(before) != len(after):
-        return True  # numpy was imported in between: nothing to compare
-    return torch.equal(before[0], after[0]) and before[1:] == after[1:]
+def _same(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether none was drawn from; one that has only now been imported has no earlier state."""
+    return torch.equal(before.pop("torch"), after["torch"]) and all(
+        after[name] == state for name, state in before.items()
+    )
 
 
 def _fetch(seen: Seen, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,10 +4,17 @@ import pytest
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.recipes import ledger
+from perfkit.recipes.candidates import candidates
 from perfkit.recipes.measured import Measured, Wanted
-from perfkit.recipes.recipe import Numerics
+from perfkit.recipes.recipe import Numerics, Situation
 from perfkit.recipes.search import Search, Settings
-from tests.recipes.laboratory import FakeLaboratory, empty_book, recipe, search
+from tests.recipes.laboratory import (
+    NOT_LOOKED_AT,
+    FakeLaboratory,
+    empty_book,
+    recipe,
+    search,
+)
 
 
 def decisions(book: ledger.Optimization) -> dict[str, str]:
@@ -91,6 +98,16 @@ def test_a_recipe_that_moves_the_numbers_is_reverted_whatever_it_gains() -> None
     book = search(laboratory, [recipe("wrong", 3.0), recipe("right", 1.5)])
     assert decisions(book) == {"wrong": "reverted", "right": "kept"}
     assert "moved by 0.001" in reason(book, "wrong")
+
+
+def test_a_framework_gets_its_own_setting_instead_of_a_patch() -> None:
+    trained = Situation(analysis=NOT_LOOKED_AT, facts={}, seen={"framework": "lightning"})
+    offered = [recipe("amp-bf16", 2.0, numerics=Numerics.NUMERICS), recipe("other", 1.5)]
+    found = candidates(offered, trained, Numerics.NUMERICS, done=(), past=())
+    assert [c.choice.recipe.id for c in found.candidates] == ["other"]
+    (left,) = found.left_out
+    assert (left.recipe, left.decision) == ("amp-bf16", "refused")
+    assert 'Trainer(precision="bf16-mixed")' in left.reason
 
 
 def test_refusals_are_told_from_failures() -> None:
