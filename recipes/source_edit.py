@@ -160,3 +160,29 @@ def _append(lines: list[str], call: ast.Call, new: Sequence[str]) -> list[str]:
     joint = f",\n{_indent(lines[at])}" if several else ", "
     text = lines[at][:cut] + "".join(joint + each for each in new) + lines[at][cut:]
     return [*lines[:at], text, *lines[at + 1 :]]
+
+
+def rename_call(source: str, line: int, names: Sequence[str], name: str) -> str | None:
+    """Call `name` where one of `names` is called at `line`; what it is looked up in stays."""
+    call = call_at(source, line, names)
+    if call is None:
+        return None
+    lines = source.splitlines(keepends=True)
+    if isinstance(call.func, ast.Attribute):
+        return "".join(_replace(lines, call.func, f"{ast.unparse(call.func.value)}.{name}"))
+    return "".join(_replace(lines, call.func, name))
+
+
+def divide_optimizer(source: str, line: int, names: Sequence[str], divided: str) -> str | None:
+    """Hand the optimizer's class and arguments at `line` to the constructor of a divided one."""
+    call = call_at(source, line, names)
+    if call is None or len(call.args) > 1 or any(k.arg is None for k in call.keywords):
+        return None
+    inner = ast.unparse(call.func)
+    changed = give_keywords(source, line, names, {"optimizer_class": inner})
+    if changed is None:
+        return None
+    moved = call_at(changed, line, names)
+    if moved is None:
+        return None
+    return "".join(_replace(changed.splitlines(keepends=True), moved.func, divided))

@@ -1,7 +1,7 @@
 """What recipes did inside the ranks: reads recipes.jsonl of each rank's folder.
 
 A line is one of
-  {"k":"applied","recipe":ID,"setting":...,"old":...,"new":...,"step":n,"place":[file,line]}
+  {"k":"applied","recipe":ID,"setting":...,"old":...,"new":...,"step":n,"place":[file,line],"name":...}
   {"k":"refused","recipe":ID,"reason":...,"step":n}        the recipe left this rank alone
   {"k":"seen","what":...,"value":...}                      an observation of the script
 The last value of a `seen` counts.
@@ -20,7 +20,10 @@ FILE = "recipes.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """One thing that a recipe changed on one rank. file, line: the caller in the script."""
+    """One thing that a recipe changed on one rank.
+
+    file, line: the caller in the script. name: what the script calls the module there by.
+    """
 
     recipe: str
     rank: int
@@ -30,6 +33,7 @@ class Applied:
     step: int
     file: str = ""
     line: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,7 @@ def _applied(line: dict[str, object], rank: int) -> Applied:
         step=_int(line.get("step")),
         file=str(file),
         line=_int(number),
+        name=str(line.get("name", "")),
     )
 
 

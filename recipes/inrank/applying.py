@@ -31,12 +31,13 @@ class Applying:
         self._record = record
         self._said: set[str] = set()
 
-    def applied(self, setting: str, old: Any, new: Any, place: Any = None) -> None:
+    def applied(self, setting: str, old: Any, new: Any, place: Any = None, name: str = "") -> None:
         """Record that a setting has changed; the same change at the same place counts once."""
         key = f"{setting} {old} {new} {place}"
         if key not in self._said:
             self._said.add(key)
-            where = {} if place is None else {"place": list(place)}
+            where: dict[str, Any] = {} if place is None else {"place": list(place)}
+            where.update({"name": name} if name else {})
             fields = {"recipe": self.name, "setting": setting, "old": old, "new": new}
             self._record("applied", **fields, **where)
 
@@ -49,12 +50,41 @@ class Applying:
 
 def place() -> tuple[str, int] | None:
     """File and line of the innermost frame that is the script's: not torch's, not ours."""
-    frame = sys._getframe(1)
+    frame = _of_script(sys._getframe(1))
+    return None if frame is None else (os.path.abspath(frame.f_code.co_filename), frame.f_lineno)
+
+
+def called_as(thing: Any) -> str:
+    """What the script's innermost frame calls an object: `model`, `self.model`; "" if nothing."""
+    frame = _of_script(sys._getframe(1))
+    if frame is None:
+        return ""
+    known = {**frame.f_globals, **frame.f_locals}
+    plain = (name for name, value in known.items() if value is thing)
+    inside = (
+        f"{name}.{attribute}"
+        for name, value in frame.f_locals.items()
+        for attribute, held in _attributes(value)
+        if held is thing
+    )
+    return next(plain, "") or next(inside, "")
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    """An object's attributes, and the modules that a module holds."""
+    try:
+        held = vars(value)
+    except TypeError:
+        return []
+    return [*held.items(), *(held.get("_modules") or {}).items()]
+
+
+def _of_script(frame: Any) -> Any:
     while frame is not None:
         name = os.path.abspath(frame.f_code.co_filename)
         if not name.startswith(FOREIGN) and os.path.exists(name) and "site-packages" not in name:
-            return name, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
+            return frame
+        frame = frame.f_back
     return None
 
 

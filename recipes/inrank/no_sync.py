@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 import torch
 
-from .applying import Applying, agree, min_of, patch, place, sharded
+from .applying import Applying, agree, called_as, min_of, patch, place, sharded
 from .steps import steps
 
 LEARN_FROM, LEARN_TO = 1, 3
@@ -28,13 +28,14 @@ class NoSync:
         self.ddp: Any = None
         self.reason = ""
         self.where: Any = None
+        self.name = ""
 
     def forward(self, ddp: Any) -> None:
         """A forward of a DDP module begins."""
         if not torch.is_grad_enabled() or self.recipe.refused:
             return
         if self.ddp is None:
-            self.ddp, self.where = ddp, place()
+            self.ddp, self.where, self.name = ddp, place(), called_as(ddp)
         if ddp is not self.ddp:
             self.reason = self.reason or "the script has several DDP modules"
             return
@@ -76,7 +77,7 @@ class NoSync:
             self.recipe.refuse("ranks have different numbers of backward passes in a step")
             return
         self.period = count
-        self.recipe.applied("gradient exchanges in a step", count, 1, self.where)
+        self.recipe.applied("gradient exchanges in a step", count, 1, self.where, self.name)
 
     def fault(self, count: int) -> str:
         """What speaks against it on this rank; "" if nothing does."""
