@@ -6,6 +6,7 @@ Written to RUN/stacks/dump-TIME/: rankNNNNN.json with all of it, and dump.txt to
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -18,11 +19,10 @@ from perfkit.profiler.inrank import orders
 from perfkit.profiler.inrank.files import write_whole
 from perfkit.profiler.rank_folders import RankFolder
 
-OUR_THREADS = "perfkit-"
 MOVING_S = (
     2.0  # a step that ended so recently: the job goes on, and ranks drift while they are asked
 )
-ANSWER_S = 3.0  # how long a rank may take to state its collectives
+ANSWER_S = 10.0  # how long a rank may take to state its collectives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,9 @@ def dump(run: Path) -> Dump:
     for one in found:
         document = {name: getattr(one, name) for name in RankDump.__dataclass_fields__}
         write_whole(str(target / f"rank{one.rank:05d}.json"), document)
-    (target / "dump.txt").write_text(text_of(found))
+    draft = target / f".dump.txt.{os.getpid()}.tmp"
+    draft.write_text(text_of(found))
+    draft.replace(target / "dump.txt")
     return Dump(folder=target, ranks=found)
 
 
@@ -139,7 +141,7 @@ def describe(one: RankDump) -> str:
     if one.stacks is None:
         return "\n".join([*lines, f"  no stacks: {one.why_no_stacks}", ""])
     for thread in one.stacks:
-        if str(thread.get("thread_name")).startswith(OUR_THREADS):
+        if str(thread.get("thread_name")).startswith(pyspy.OUR_THREADS):
             continue
         name = thread.get("thread_name") or thread.get("os_thread_id")
         lines.append(f"  thread {name}{', active' if thread.get('active') else ''}")

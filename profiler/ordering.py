@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from perfkit.profiler.rank_folders import RankFolder
 
 NOTICE_S = 3 * orders.PERIOD_S  # so that every rank has read the order before the window begins
 SPARE_STEPS = 2
+RECENT = 20  # steps that say how long a step takes: a single one may hold a checkpoint
 PATIENCE_S = 60.0  # beyond the time that the steps take
 
 
@@ -69,15 +71,17 @@ def order_window(run: Path, steps: int) -> OrderedWindow:
 
     Raises InputError where no rank is running or none has made a step yet.
     """
-    lines = [line for f in running_ranks(run) if (line := f.last_step()) is not None]
-    if not lines:
+    running = running_ranks(run)
+    lines = [line for folder in running if (line := folder.last_step()) is not None]
+    recent = [took for folder in running if (took := folder.recent_steps_s(RECENT))]
+    if not lines or not recent:
         raise InputError(f"{run}: no rank has ended a step yet", hint="try again a little later")
     newest = max(int(str(line["i"])) for line in lines)
-    step_s = min((int(str(line["t1"])) - int(str(line["t0"]))) / 1e9 for line in lines)
+    step_s = min(map(statistics.median, recent))
     ahead = math.ceil(NOTICE_S / max(step_s, 1e-4)) + SPARE_STEPS
     first = newest + 1 + ahead
     place(run, {"order": "window", "first": first, "last": first + steps - 1})
-    slowest = max((int(str(line["t1"])) - int(str(line["t0"]))) / 1e9 for line in lines)
+    slowest = max(map(statistics.fmean, recent))
     return OrderedWindow(first, first + steps - 1, (ahead + steps + 1) * slowest)
 
 

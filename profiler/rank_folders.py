@@ -42,6 +42,11 @@ class RankFolder:
         """The newest step line; None before the first step has ended."""
         return next((r for r in reversed(self._tail()) if r.get("k") == "step"), None)
 
+    def recent_steps_s(self, count: int) -> list[float]:
+        """How long each of the newest steps took, in seconds, at most `count` of them."""
+        lines = [record for record in self._tail() if record.get("k") == "step"]
+        return [(int(str(r["t1"])) - int(str(r["t0"]))) / 1e9 for r in lines[-count:]]
+
     def _streams(self) -> Path:
         """Where its streams lie now; those on another machine's disk cannot be seen from here."""
         moved = (self.path / "steps.jsonl").exists()

@@ -13,7 +13,10 @@ STEPS_BEFORE = 3  # so that py-spy samples before the window begins
 
 
 class StackSampling(Companion):
-    """Starts py-spy on each rank that comes near the first window, and ends it after it."""
+    """Starts py-spy on each rank that comes near the first window, and ends it after it.
+
+    Where that is soon over, it samples on for a second.
+    """
 
     name = "py-spy"
 
@@ -34,7 +37,8 @@ class StackSampling(Companion):
             line = folder.last_step()
             step = int(str(line["i"])) if line is not None else -1
             if folder.pid in self._recordings:
-                if step > self.last or folder.ended():
+                enough = self._recordings[folder.pid][1].has_enough()
+                if (step > self.last and enough) or folder.ended():
                     self._end(folder.pid)
             elif self.first - STEPS_BEFORE <= step + 1 and step <= self.last:
                 self._begin(folder)

@@ -79,7 +79,15 @@ def command(
         bool,
         typer.Option(
             "--with-stack",
-            help="Record Python stacks and the names of modules in the window (costs time).",
+            help="Record Python stacks and the classes of modules in the window (costs time).",
+        ),
+    ] = False,
+    modules: Annotated[
+        bool,
+        typer.Option(
+            "--modules",
+            help="Name the nn.Module around every operator of the window by its place in the "
+            "model: the roofline then also sums by module.",
         ),
     ] = False,
     memory: Annotated[
@@ -99,7 +107,11 @@ def command(
     ] = False,
     py_spy: Annotated[
         bool,
-        typer.Option("--py-spy", help="Sample every rank's Python stacks around the first window."),
+        typer.Option(
+            "--py-spy",
+            help="Sample the Python stacks of every rank's threads, waiting ones too, around the "
+            "first window.",
+        ),
     ] = False,
     on_hang: Annotated[
         float | None,
@@ -153,7 +165,9 @@ def command(
     applied = recipes_of(recipe or ())
     _check_together(
         without_trace=no_trace,
-        for_traces=bool(window or trace_ranks or with_stack or memory or nsys or max_bytes)
+        for_traces=bool(
+            window or trace_ranks or with_stack or modules or memory or nsys or max_bytes
+        )
         or analyze is Analyze.LIVE,
         nsys_alone=not (nsys and (max_bytes or memory or with_stack or len(window or ()) > 1)),
     )
@@ -161,6 +175,7 @@ def command(
         out=out,
         trace=not no_trace,
         with_stack=with_stack,
+        modules=modules,
         memory=memory,
         nsys=nsys,
         max_bytes=None if max_bytes is None else parse_size(max_bytes),
@@ -221,7 +236,7 @@ def _check_together(*, without_trace: bool, for_traces: bool, nsys_alone: bool) 
     if without_trace and for_traces:
         raise UsageError(
             "--no-trace leaves nothing for --window, --trace-ranks, --max-bytes, --with-stack,"
-            " --memory, --nsys and --analyze live"
+            " --modules, --memory, --nsys and --analyze live"
         )
     if not nsys_alone:
         raise UsageError(

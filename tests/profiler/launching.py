@@ -7,9 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from perfkit.profiler import rank_folders
+
+Found = TypeVar("Found")
 
 SCRIPTS = Path(__file__).parent / "scripts"
 TRAIN = str(SCRIPTS / "train.py")
@@ -50,6 +56,23 @@ class RankFolder:
 def ranks(run: Path) -> list[RankFolder]:
     """The rank folders of a run, by rank."""
     return [RankFolder(path) for path in sorted(run.glob("attempt*/rank*"))]
+
+
+def last_steps(run: Path) -> dict[int, int]:
+    """Rank to its newest ended step, of a run that is going on: ranks without one are absent."""
+    lines = {folder.rank: folder.last_step() for folder in rank_folders.find(run)}
+    return {rank: int(str(line["i"])) for rank, line in lines.items() if line is not None}
+
+
+def until(what: Callable[[], Found]) -> Found:
+    """Wait until `what` returns something true."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise TimeoutError
 
 
 def node(run: Path) -> dict[str, Any]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from perfkit.profiler import pyspy, rank_folders
 from tests.profiler.launching import (
     SCRIPTS,
     TIMEOUT_S,
     TORCHRUN,
     TRAIN,
     clean_environment,
+    last_steps,
     node,
     parent_command,
     plain,
     profile,
     ranks,
+    until,
 )
 
 pytestmark = pytest.mark.real
@@ -92,25 +94,24 @@ def test_a_signal_while_a_rank_hangs_in_a_collective(
         text=True,
         env=clean_environment(),
     )
-    _wait_for_steps(tmp_path / "run", 5)
-    time.sleep(1.0)  # rank 0 is in its collective by now
+    run = tmp_path / "run"
+    until(lambda: last_steps(run) == {0: 4, 1: 4})
+    until(lambda: "backward" in functions_of(run, 0) and "end_as_told" in functions_of(run, 1))
     process.send_signal(number)
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode != 0
-    stuck, asleep = ranks(tmp_path / "run")
+    stuck, asleep = ranks(run)
     for rank in (stuck, asleep):
         assert rank.steps == [0, 1, 2, 3, 4]
         assert rank.traces == ["trace-0003-0004.json.gz"], errors
     (end,) = asleep.records("end")
     assert end["how"] == ("signal:15" if number == signal.SIGTERM else "exception")
-    assert node(tmp_path / "run")["ended_unix_ns"] is not None
+    assert node(run)["ended_unix_ns"] is not None
 
 
-def _wait_for_steps(run: Path, count: int) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        found = ranks(run)
-        if len(found) == 2 and all(len(rank.steps) >= count for rank in found):
-            return
-        time.sleep(0.2)
-    raise TimeoutError(f"no {count} steps of two ranks in {run}")
+def functions_of(run: Path, rank: int) -> set[str]:
+    """The Python functions that a running rank's training thread is in."""
+    (folder,) = (folder for folder in rank_folders.find(run) if folder.rank == rank)
+    stacks, _ = pyspy.stacks(folder.pid)
+    main = [thread for thread in stacks or [] if thread.get("thread_name") == "MainThread"]
+    return {frame["name"] for thread in main for frame in thread["frames"]}

@@ -8,23 +8,25 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from perfkit.errors import InputError
-from perfkit.profiler import ordering, pyspy
+from perfkit.profiler import hang, ordering, pyspy
 from perfkit.profiler.inrank.orders import Orders
 from tests.profiler.launching import (
     TIMEOUT_S,
     TORCHRUN,
     TRAIN,
     clean_environment,
+    last_steps,
     parent_command,
     ranks,
+    until,
 )
 
 Launch = Callable[..., subprocess.Popen[str]]
@@ -53,17 +55,6 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         process.communicate(timeout=TIMEOUT_S)
 
 
-def until(what: Callable[[], Any]) -> Any:
-    """Wait until `what` is true."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise TimeoutError
-
-
 def perfkit(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of perfkit's in a process of its own."""
     command = [sys.executable, "-m", "perfkit", *arguments]
@@ -73,20 +64,23 @@ def perfkit(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.real
 def test_a_running_job_is_traced_dumped_and_sampled(tmp_path: Path, launch: Launch) -> None:
     run = tmp_path / "run"
-    process = launch("--steps=250", "--pause=0.15", windows=[[8, 12]], py_spy=True)
-    until(lambda: len(list((run / "stacks").glob("*.speedscope.json"))) == 2)
+    process = launch("--steps=1000000", "--pause=0.05", windows=[[8, 12]], py_spy=True)
+    until(lambda: len(list((run / "stacks").glob("*.raw"))) == 2)
     captured = perfkit("capture", str(run), "--steps=3")
     assert (captured.returncode, captured.stdout) == (0, "")
     said = re.match(r"perfkit: 2 ranks will trace the steps (\d+) to (\d+), in", captured.stderr)
     assert said is not None
     first, last = int(said[1]), int(said[2])
     assert last == first + 2
+    until(lambda: min(last_steps(run).values()) > last)
     for rank in ranks(run):
         assert rank.traces == ["trace-0008-0012.json", f"trace-{first:04d}-{last:04d}.json"]
         assert rank.records("window")[-1]["first"] == first
     stacks = sorted((run / "stacks").glob("*.raw"))
-    assert all("train.py:" in path.read_text() for path in stacks)
     assert [path.name[:9] for path in stacks] == ["rank00000", "rank00001"]
+    for path in stacks:  # a rank that sleeps is sampled too, and none of perfkit's own threads
+        assert "MainThread" in path.read_text() and "train.py:" in path.read_text()
+        assert "perfkit-" not in path.read_text()
     dumped = perfkit("dump", str(run))
     assert dumped.returncode == 0
     (folder,) = (run / "stacks").glob("dump-*")
@@ -122,8 +116,42 @@ def test_a_hang_is_dumped_once_and_names_the_rank_that_does_not_come(
     assert "last step 4" in waiting and "last step 4" in asleep
     assert "backward" in waiting
     assert "    end_as_told (" in asleep
-    time.sleep(3.0)
-    assert len(list((run / "stacks").iterdir())) == 1
+
+
+class Clock:
+    """A clock that tells what it is told, and one rank whose newest step that is told too."""
+
+    now, step = 0.0, 7
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def find(self, run: Path, node: str) -> list[Any]:
+        line = {"i": self.step}
+        return [SimpleNamespace(pid=1, alive=lambda: True, last_step=lambda: line)]
+
+
+def test_a_hang_is_dumped_once_and_the_next_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    dumped: list[float] = []
+    told: list[str] = []
+
+    def dump(run: Path) -> SimpleNamespace:
+        dumped.append(clock.now)
+        return SimpleNamespace(folder=Path("x"))
+
+    monkeypatch.setattr(hang, "time", clock)
+    monkeypatch.setattr(hang, "rank_folders", clock)
+    monkeypatch.setattr(hang, "dump", dump)
+    watch = hang.HangWatch(Path("run"), "n", 2.0, told.append)
+    for clock.now in (0.0, 1.0, 1.9, 2.0, 2.2, 9.0, 99.0):
+        watch.act()
+    assert dumped == [2.0]
+    clock.step = 8
+    for clock.now in (100.0, 101.9, 102.1, 110.0):
+        watch.act()
+    assert dumped == [2.0, 102.1]
+    assert told == watch.warnings == ["no rank has ended a step for 2 s: see x/dump.txt"] * 2
 
 
 def test_without_the_right_to_trace_the_reason_and_the_rest_are_given(
@@ -137,8 +165,38 @@ def test_without_the_right_to_trace_the_reason_and_the_rest_are_given(
     monkeypatch.setattr(pyspy, "program", lambda: str(refusing))
     assert pyspy.stacks(os.getpid()) == (None, pyspy.NO_RIGHT)
     recording = pyspy.Recording(str(refusing), os.getpid(), tmp_path / "x.speedscope.json")
-    time.sleep(0.3)
+    until(recording.has_enough)
     assert recording.end() == pyspy.NO_RIGHT
+
+
+def test_a_recording_that_has_not_begun_says_so(tmp_path: Path) -> None:
+    slow = tmp_path / "py-spy"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    recording = pyspy.Recording(str(slow), os.getpid(), tmp_path / "x.speedscope.json")
+    assert not recording.has_enough()
+    assert recording.end() == "it ended before py-spy had begun"
+
+
+def test_a_process_is_sampled_for_a_second_whatever_it_does(tmp_path: Path) -> None:
+    path = pyspy.program()
+    if path is None:
+        pytest.skip("needs py-spy")
+    target = tmp_path / "x.speedscope.json"
+    code = "import threading as t\nt.Thread(target=t.Event().wait, name='perfkit-x').start()\n"
+    command = [sys.executable, "-c", code + "print(1, flush=True)\ninput()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None and waiting.stdout.read(1)
+        recording = pyspy.Recording(path, waiting.pid, target)
+        until(recording.has_enough)
+        failure = recording.end()
+        waiting.kill()
+    if failure == pyspy.NO_RIGHT:
+        pytest.skip(failure)
+    assert failure == ""
+    stacks = target.with_suffix("").with_suffix(".raw").read_text()
+    assert "MainThread" in stacks and "<string>:4" in stacks
+    assert all("perfkit-" not in text for text in (stacks, target.read_text()))
 
 
 def test_collapsed_stacks_count_the_samples() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def train(options: argparse.Namespace) -> None:
     )
     loader = DataLoader(data, batch_size=8, sampler=sampler, num_workers=options.workers)
     own = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
-    batches = iter(loader)
+    batches = endless(loader)
     for step in range(options.steps):
         if step == options.at and rank == world - 1:
             end_as_told(options.end)
@@ -88,6 +89,12 @@ def train(options: argparse.Namespace) -> None:
             torch.save(model.state_dict(), options.checkpoint)
         if step == 4:
             evaluate(model, inputs)
+
+
+def endless(loader: Iterable[Any]) -> Iterator[Any]:
+    """Batches of one epoch after the other."""
+    while True:
+        yield from loader
 
 
 def evaluate(model: nn.Module, inputs: torch.Tensor) -> None:
