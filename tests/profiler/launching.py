@@ -47,9 +47,12 @@ class RankFolder:
     def traces(self) -> list[str]:
         return sorted(path.name for path in self.path.glob("trace-*"))
 
+    def trace(self, name: str) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(gzip.decompress((self.path / name).read_bytes()))
+        return loaded
+
     def events(self, trace: str) -> list[dict[str, Any]]:
-        loaded: dict[str, Any] = json.loads(gzip.decompress((self.path / trace).read_bytes()))
-        events: list[dict[str, Any]] = loaded["traceEvents"]
+        events: list[dict[str, Any]] = self.trace(trace)["traceEvents"]
         return events
 
 
