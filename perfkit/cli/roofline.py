@@ -108,7 +108,7 @@ def _ceilings(given: Path | None, run: Path) -> "Ceilings | None":
 
 def _check_plot(file: Path) -> None:
     """Refuse before reading a run what cannot be written after it."""
-    from perfkit.report import roofline_plot
+    from perfkit.report import figure_png
 
     if file.suffix not in _FORMATS:
         raise UsageError(
@@ -118,7 +118,7 @@ def _check_plot(file: Path) -> None:
     if not file.absolute().parent.is_dir():
         raise UsageError(f"--plot {file}: there is no folder {file.parent}", hint="make it first")
     if file.suffix == ".png":
-        roofline_plot.check_png()
+        figure_png.check()
 
 
 def _plotted(found: "RunRoofline", file: Path) -> bytes:

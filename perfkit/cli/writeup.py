@@ -28,6 +28,13 @@ class Lab(StrEnum):
     lab09 = "lab09"
 
 
+class Drawn(StrEnum):
+    """The kinds of figure files."""
+
+    svg = "svg"
+    png = "png"
+
+
 class AfterDashes(TyperCommand):
     """Keeps what follows -- apart from the runs before it."""
 
@@ -84,6 +91,15 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="A result of perfkit faults.", show_default=False),
     ] = None,
+    figures: Annotated[
+        Drawn, typer.Option(help="What figures beside a .md are written as.")
+    ] = Drawn.svg,
+    price_per_gpu_hour: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", min=0, help="Price of a rank for an hour, for costs.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Write a lab report from runs: tables, figures, and what was measured in words.
 
@@ -95,6 +111,8 @@ def command(
     target = out or Path(f"{lab.value}.md")
     if target.suffix not in (".md", ".html"):
         raise UsageError(f"--out {target}: neither .md nor .html", hint="--out lab04.md")
+    if figures is Drawn.png:
+        _check_png(target)
     if measure != bool(words):
         raise UsageError(
             "--measure and a command after -- belong together",
@@ -110,12 +128,25 @@ def command(
             "no run to write about",
             hint=f"perfkit writeup {lab.value} BASE TUNED..., or --measure -- CMD",
         )
-    document = build(lab, given, plan, shlex.join(words), _line(), scale or [], faults)
-    write(document, target)
+    document = build(
+        lab, given, plan, shlex.join(words), _line(), scale or [], faults, price_per_gpu_hour
+    )
+    write(document, target, figures)
 
 
 def _line() -> str:
     return "perfkit " + shlex.join(sys.argv[1:])
+
+
+def _check_png(target: Path) -> None:
+    from perfkit.report import figure_png
+
+    if target.suffix == ".html":
+        raise UsageError(
+            "--figures png: a .html holds its figures, none are written beside it",
+            hint="leave --figures out, or write a .md",
+        )
+    figure_png.check()
 
 
 def _measured(
@@ -155,6 +186,7 @@ def build(
     line: str,
     scale: Sequence[Path],
     faults: Path | None,
+    price: float | None = None,
 ) -> "Document":
     """Read everything and build the document. Raises InputError."""
     from perfkit.cli import writeup_arms, writeup_measure
@@ -175,6 +207,7 @@ def build(
         arms=arms,
         traces=writeup_arms.traces_of(loaded),
         measure=f"perfkit writeup {lab.value} --measure -- {cmd or machine.command or 'CMD'}",
+        price_per_rank_hour=price,
     )
     if lab is Lab.lab04:
         return lab04.build(found, line)
@@ -208,20 +241,17 @@ def _document(folder: Path, name: str, kind: Any, made_by: str) -> Any:
         ) from error
 
 
-def write(document: "Document", target: Path) -> None:
+def write(document: "Document", target: Path, drawn: Drawn = Drawn.svg) -> None:
     """Write the document, its figures and its ledger, and say what is missing."""
     from perfkit.cli import results
     from perfkit.report.writeup import markdown, page
-    from perfkit.report.writeup.document import Figure
 
-    figures = target.with_name(f"{target.stem}-figures")
     if target.suffix == ".html":
         text = page.render(document)
     else:
-        text = markdown.render(document, figures.name)
-        for block in document.blocks:
-            if isinstance(block, Figure):
-                results.write(figures / f"{block.name}.svg", block.svg.encode())
+        folder = target.with_name(f"{target.stem}-figures")
+        text = markdown.render(document, folder.name, drawn.value)
+        _draw(document, folder, drawn)
     results.write(target, text.encode())
     print(f"Wrote {console.shown(target)}: {document.words} words.")
     if document.ledger:
@@ -232,3 +262,14 @@ def write(document: "Document", target: Path) -> None:
         print(f"Missing: {gap.what}")
     if document.gaps:
         console.suggest(document.gaps[0].command)
+
+
+def _draw(document: "Document", folder: Path, drawn: Drawn) -> None:
+    from perfkit.cli import results
+    from perfkit.report import figure_png
+    from perfkit.report.writeup.document import Figure
+
+    for block in document.blocks:
+        if isinstance(block, Figure):
+            data = block.svg.encode() if drawn is Drawn.svg else figure_png.render(block.svg)
+            results.write(folder / f"{block.name}.{drawn.value}", data)

@@ -31,6 +31,8 @@ LAB04 = {"amp": ("amp-bf16", "amp-fp16"), "accum": ("gradient-accumulation",)}
 LAB04 |= {"loader": ("loader", "pin-memory")}
 """Roles of lab 04, each with the recipes that can play it, the first that applies."""
 TERMS = ("compute", "communication", "io", "host")
+NOTHING_LEFT = 0.05
+"""Predictions that together leave less of a step than this cannot all be of parts of their own."""
 LITTLE, MUCH = 1.02, 1.05
 """A trap is predicted to gain at most the first; a fix at least the second."""
 
@@ -168,9 +170,38 @@ def lab04(situation: Situation) -> Plan:
             plan.refused[role] = "; ".join(reasons) or "there is no such recipe"
     if len(together) > 1:
         plan.choices[ALL] = tuple(together)
+        if sum_of := added_up([plan.guesses[role] for role in LAB04 if role in plan.guesses]):
+            plan.guesses[ALL] = sum_of
     elif together:
         plan.refused[ALL] = "only one of the three changes applies to this training"
     return plan
+
+
+def added_up(guesses: Sequence[Guess]) -> Guess | None:
+    """Return what changes gain together if each saves its own part of a step; None: cannot tell.
+
+    1 / (1 - sum of 1 - 1/s), since each speed-up s saves that share of the baseline's step. Where
+    two save the same part it is less, down to the best of them alone, which is the lower limit.
+    """
+    points = [g.speed_up for g in guesses]
+    known = [s for s in points if s]
+    if len(known) < len(points) or not known:
+        return None
+    expected = _added(known)
+    if expected is None:
+        return None
+    return Guess(
+        speed_up=expected,
+        low=min(expected, max(g.low or g.speed_up or 1.0 for g in guesses)),
+        high=_added([g.high or g.speed_up or 1.0 for g in guesses]),
+        why="the times that the changes are predicted to save, added up, as if each worked on a "
+        "part of the step of its own; the least is the best of them alone",
+    )
+
+
+def _added(speed_ups: Sequence[float]) -> float | None:
+    left = 1 - sum(1 - 1 / s for s in speed_ups)
+    return 1 / left if left > NOTHING_LEFT else None
 
 
 def lab09(situation: Situation) -> Plan:

@@ -3,7 +3,7 @@
 import re
 
 from perfkit import units
-from perfkit.recipes.ledger import Attempt, Optimization
+from perfkit.recipes.ledger import Attempt, Optimization, Pairs
 from perfkit.report import html
 from perfkit.report.model import Block, Cell, Column, Note, Page, Section, Table
 from perfkit.report.names import name
@@ -17,13 +17,17 @@ def render(found: Optimization, *, light: bool = True) -> str:
 
 def page(found: Optimization) -> Page:
     """Return what the page shows."""
-    sections = (_recipes(found), _bottlenecks(found), *(_changes(found)))
     return Page(
         title="perfkit · recipes",
         subtitle=name(found.command, 160),
         version=name(found.perfkit_version, 40),
-        sections=sections,
+        sections=sections(found),
     )
+
+
+def sections(found: Optimization) -> tuple[Section, ...]:
+    """Return the sections of a search, for its own page or for a report."""
+    return (_recipes(found), _bottlenecks(found), *_changes(found))
 
 
 def _recipes(found: Optimization) -> Section:
@@ -62,8 +66,6 @@ def _attempts(found: Optimization) -> Table:
 
 def _row(attempt: Attempt) -> tuple[Cell, ...]:
     forecast, pairs = attempt.forecast, attempt.measured
-    runs = "" if pairs is None else ", ".join(f"{b:.1f} -> {v:.1f} ms" for b, v in zip(
-        pairs.base_ms, pairs.variant_ms, strict=True))  # fmt: skip
     memory = attempt.memory_ratio
     return (
         Cell(text=name(attempt.label, 60), hover=name(attempt.title, 100)),
@@ -76,13 +78,25 @@ def _row(attempt: Attempt) -> tuple[Cell, ...]:
         Cell(
             text="" if pairs is None else measured(pairs),
             value=None if pairs is None else pairs.ratio,
-            hover=runs,
+            hover="" if pairs is None else _runs(pairs),
         ),
         Cell(text=numbers(attempt)),
         Cell(text="" if memory is None else units.ratio(memory), value=memory),
         Cell(text=attempt.decision.replace("_", " ")),
         Cell(text=name(attempt.reason, 300)),
     )
+
+
+def _runs(pairs: Pairs) -> str:
+    """Return every pair of runs, and what other programs used of the processors meanwhile."""
+    shown = []
+    for number, (base, variant) in enumerate(zip(pairs.base_ms, pairs.variant_ms, strict=True)):
+        text = f"{base:.1f} -> {variant:.1f} ms"
+        others = pairs.others[number] if pairs.others else (None, None)
+        if others[0] is not None and others[1] is not None:
+            text += f" (others {units.percent(others[0])}, {units.percent(others[1])})"
+        shown.append(text)
+    return ", ".join(shown)
 
 
 def _stack(found: Optimization) -> list[Block]:

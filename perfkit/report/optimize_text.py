@@ -39,6 +39,13 @@ def sentence(found: Optimization) -> str:
     return f"{recipes}: {measured(found.confirmation)}, confirmed on fresh runs. {stopped(found)}"
 
 
+def so_far(found: Optimization) -> str:
+    """Say what an unfinished search has found."""
+    tried = sum(a.measured is not None or a.decision == "reverted" for a in found.attempts)
+    kept = " + ".join(found.stack) or "nothing"
+    return f"so far {tried} recipes were tried and {kept} was kept, not yet confirmed"
+
+
 def stopped(found: Optimization) -> str:
     """Say why the search went no further."""
     return f"It ended because {found.stopped}." if found.stopped else ""

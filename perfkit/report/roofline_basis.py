@@ -10,13 +10,14 @@ MOST_UNCOSTED = 20
 MOST_NOTES = 2
 """Findings told as notes; more of them make a table."""
 
-_CONVENTIONS = {
+CONVENTIONS = {
     "executed": "executed (HFU)",
     "operators": "model FLOP (MFU)",
     "palm": "PaLM (MFU)",
     "megatron-causal": "Megatron, causal (MFU)",
     "6N": "6 x parameters x tokens",
 }
+"""What each way of counting FLOP is called in front of people."""
 
 _TILES = ("operators", "executed")
 
@@ -25,7 +26,7 @@ def utilization_facts(found: RunRoofline) -> list[Fact]:
     """Return the utilization by the FLOP of the captured operators."""
     return [
         Fact(
-            name=f"Utilization, {_CONVENTIONS[entry.convention]}",
+            name=f"Utilization, {CONVENTIONS[entry.convention]}",
             text=units.percent(entry.share),
             meaning="utilization",
             note="of the peak, over the whole step",
@@ -39,7 +40,7 @@ def utilization_table(found: RunRoofline) -> Table:
     """Return the utilization by every convention, with what it counts and against which peak."""
     rows = tuple(
         (
-            Cell(text=_CONVENTIONS.get(entry.convention, name(entry.convention, 40))),
+            Cell(text=CONVENTIONS.get(entry.convention, name(entry.convention, 40))),
             Cell(text=units.percent(entry.share), value=entry.share, bar=min(entry.share, 1.0)),
             Cell(text=f"{units.count(entry.flop_per_step)}FLOP", value=entry.flop_per_step),
             Cell(text=units.flops(entry.peak_flop_per_s), value=entry.peak_flop_per_s),

@@ -1,21 +1,12 @@
 """A run's roofline alone: as a page, as an SVG figure, as a picture."""
 
-import importlib
-import importlib.util
-
-from perfkit.errors import UsageError
-from perfkit.report import html, show
+from perfkit.report import figure_png, html, show
 from perfkit.report.figure_svg import Chart, figure
 from perfkit.report.model import BoundChart, Page, PlotChart
 from perfkit.report.names import name
 from perfkit.report.roofline_section import roofline_section
 from perfkit.roofline.summary import RunRoofline
 from perfkit.version import __version__
-
-PNG_SCALE = 2
-"""Pixels of a picture per unit of the figure."""
-
-_RENDERER = "resvg_py"
 
 
 def page(found: RunRoofline, *, light: bool = False) -> str:
@@ -44,20 +35,9 @@ def svg(found: RunRoofline) -> str:
     return figure(f"{title}: nothing to draw ({name(why, 200) or 'no operator has a cost'})", ())
 
 
-def check_png() -> None:
-    """Raise UsageError if pictures cannot be made here."""
-    if importlib.util.find_spec(_RENDERER) is None:
-        raise UsageError(
-            "a .png needs the package resvg_py, which is not installed",
-            hint="pip install 'perfkit[png]', or write an .svg",
-        )
-
-
 def png(found: RunRoofline) -> bytes:
-    """Return the figure as a picture; its text is set in the fonts of this machine."""
-    check_png()
-    renderer = importlib.import_module(_RENDERER)
-    return bytes(renderer.svg_to_bytes(svg_string=svg(found), zoom=PNG_SCALE))
+    """Return the figure as a picture. Raises UsageError if pictures cannot be made here."""
+    return figure_png.render(svg(found))
 
 
 def _title(found: RunRoofline) -> str:

@@ -17,6 +17,7 @@ OPTIONS = {
             "--on-hang",
             "--recipe",
             "--memory",
+            "--modules",
             "--nsys",
             "--max-bytes",
             "--metrics-port",
@@ -57,11 +58,15 @@ OPTIONS = {
     "scale": {
         *("--ranks", "--mode", "--batch", "--repeats", "--from", "--out", "--steps", "--window"),
         *("--time-limit", "--predict", "--network", "--alpha", "--use-oversubscribed", "--json"),
-        *("--price-per-gpu-hour", "--samples", "--tokens"),
+        *("--price-per-gpu-hour", "--samples", "--tokens", "--workdir", "--allow-writes"),
     },
-    "faults": {"--kill-rank", "--at-step", "--mtbf", "--out", "--time-limit", "--json"},
+    "faults": {
+        *("--kill-rank", "--at-step", "--mtbf", "--out", "--time-limit"),
+        *("--workdir", "--allow-writes", "--json"),
+    },
     "writeup": {
         *("--out", "--measure", "--repeats", "--window", "--time-limit", "--scale", "--faults"),
+        *("--figures", "--price-per-gpu-hour"),
     },
     "optimize": {
         *("--recipe", "--allow", "--budget", "--workdir", "--allow-writes", "--out", "--json"),

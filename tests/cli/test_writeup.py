@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from perfkit.cli.writeup_measure import added_up
+from perfkit.report.writeup.evidence import Guess
 from tests.cli.conftest import Call
 from tests.cli.test_scale import make_run
 
@@ -31,6 +33,7 @@ print(len(calls))
         (["lab04", "x", "--", "true"], "--measure and a command after -- belong together"),
         (["lab04", "x", "--out", "a.pdf"], "neither .md nor .html"),
         (["lab05", "x"], "'lab05' is not one of"),
+        (["lab04", "x", "--out", "a.html", "--figures", "png"], "a .html holds its figures"),
     ],
 )
 def test_wrong_usage_is_one_line(perfkit: Call, arguments: list[str], says: str) -> None:
@@ -59,6 +62,33 @@ def test_a_report_and_its_figures_are_written(perfkit: Call, tmp_path: Path) -> 
     assert page.status == 0, page.err
     assert "The trap, beside the change that mattered" in (tmp_path / "lab09.html").read_text()
     assert (tmp_path / "lab09-ledger.json").is_file()
+
+
+def test_figures_can_be_pictures(perfkit: Call, tmp_path: Path) -> None:
+    pytest.importorskip("resvg_py")
+    base = make_run(tmp_path / "base", 2, 100.0, 8)
+    amp = make_run(tmp_path / "amp", 2, 80.0, 8)
+    ended = perfkit(
+        "writeup", "lab04", base, f"amp={amp}", "--figures", "png", "--out", tmp_path / "a.md"
+    )
+    assert ended.status == 0, ended.err
+    assert "(a-figures/throughput.png)" in (tmp_path / "a.md").read_text()
+    picture = (tmp_path / "a-figures" / "throughput.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert not list((tmp_path / "a-figures").glob("*.svg"))
+
+
+def test_what_is_predicted_of_all_is_the_sum_of_what_each_saves() -> None:
+    def guess(speed_up: float | None, low: float | None = None, high: float | None = None) -> Guess:
+        return Guess(speed_up=speed_up, low=low, high=high, why="w")
+
+    found = added_up([guess(1.25, 1.1, 1.3), guess(1.25)])  # each saves a fifth of the step
+    assert found is not None
+    assert found.speed_up == pytest.approx(1 / 0.6)
+    assert found.low == 1.25  # the best of them alone
+    assert found.high == pytest.approx(1 / (1 - (1 - 1 / 1.3) - 0.2))
+    assert added_up([guess(1.25), guess(None)]) is None
+    assert added_up([guess(2.0), guess(2.0)]) is None  # nothing would be left
 
 
 @pytest.mark.real

@@ -1,5 +1,6 @@
 """The lab reports: their numbers are those of the runs, gaps are named, names stay text."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from msgspec.structs import replace
 
+from perfkit import units
 from perfkit.analyzers.result import Analysis
 from perfkit.report.writeup import communication, iron, lab04, lab09, markdown, page
 from perfkit.report.writeup.document import Document, Figure, Gap, Grid, YourTurn
@@ -202,10 +204,50 @@ def test_lab_09_holds_trap_and_fix_and_a_ledger() -> None:
     assert ledger["variants"][2]["speed_up"] == pytest.approx(1.5, rel=1e-3)
     rate = BASELINE.rate
     assert rate is not None
-    assert ledger["variants"][0]["cost_rank_seconds_per_sample"] == pytest.approx(2 / rate)
+    costs = ledger["variants"][0]
+    assert costs["cost_rank_seconds_per_sample"] == pytest.approx(2 / rate)
+    assert costs["cost_per_sample"] is None  # no price was given
     text = markdown.render(document, "f")
     assert "| 153 |" in text  # A100
     assert "| 295 |" in text  # H100
+
+
+def counted(factor: float, tokens: int) -> Analysis:
+    made = run(factor)
+    rate = made.throughput.samples_per_s
+    assert rate is not None
+    return replace(made, throughput=replace(made.throughput, tokens_per_s=rate * tokens))
+
+
+def test_cost_is_ranks_over_throughput_times_the_price() -> None:
+    base = Arm(role=BASE, runs=("b",), analyses=(counted(1.0, 128),))
+    fix = Arm(role="fix", runs=("f",), analyses=(counted(2.0, 128),))
+    found = dataclasses.replace(evidence(base, fix), price_per_rank_hour=3.6)
+    document = lab09.build(found, lab09.More(), LINE)
+    rate = base.rate
+    assert rate is not None
+    first, second = json.loads(json.dumps(document.ledger))["variants"]
+    assert first["cost_rank_seconds_per_token"] == pytest.approx(2 / rate / 128)
+    assert first["cost_per_sample"] == pytest.approx(2 / rate * 3.6 / 3600)
+    assert second["cost_per_token"] == pytest.approx(first["cost_per_token"] / 2)
+    table = grid(document, "Variant")
+    assert table.header[1:] == (
+        "Rank-seconds per 1,000 samples",
+        "Rank-seconds per million tokens",
+        "Price of 1,000 samples",
+        "Price of a million tokens",
+    )
+    assert table.rows[0][1] == units.number(2 / rate * 1e3)
+
+
+def test_bytes_from_the_cache_are_named() -> None:
+    terms = iron.Terms(
+        step_s=0.1, flop=4e9, peak_flop_per_s=1e11, bytes=5e8, network_bytes=None,
+        compute_s=0.04, memory_s=0.004, network_s=None, main_memory_bytes_per_s=4e10,
+    )  # fmt: skip
+    assert terms.rows()[1].note == "partly from the cache; main memory gives 40.0 GB/s"
+    slower = dataclasses.replace(terms, memory_s=0.0125)
+    assert slower.rows()[1].note == ""
 
 
 def test_gaps_are_blocks_with_commands() -> None:

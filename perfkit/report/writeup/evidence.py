@@ -33,6 +33,10 @@ class Guess:
     why: str
 
 
+def _mean(values: Sequence[float]) -> float | None:
+    return exp(sum(map(log, values)) / len(values)) if values else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """Runs of one variant. losses: of the last recorded step, mean over ranks, one a run."""
@@ -66,13 +70,19 @@ class Arm:
     @property
     def rate(self) -> float | None:
         """Geometric mean of samples per second over runs."""
-        return exp(sum(map(log, self.rates)) / len(self.rates)) if self.rates else None
+        return _mean(self.rates)
+
+    @property
+    def token_rate(self) -> float | None:
+        """Geometric mean of tokens per second over runs; None where any run counted none."""
+        found = [a.throughput.tokens_per_s for a in self.analyses]
+        return _mean([r for r in found if r]) if all(found) else None
 
     @property
     def step_ms(self) -> float | None:
         """Geometric mean over runs of the median unprofiled step."""
         found = [a.steps.median_ms for a in self.analyses if a.steps.median_ms]
-        return exp(sum(map(log, found)) / len(found)) if found else None
+        return _mean(found)
 
     @property
     def samples_per_step(self) -> float | None:
@@ -154,6 +164,7 @@ class Evidence:
     arms: tuple[Arm, ...]
     traces: tuple[str, ...]
     measure: str
+    price_per_rank_hour: float | None = None
 
     def arm(self, role: str) -> Arm | None:
         """Return the arm of a role that was run."""

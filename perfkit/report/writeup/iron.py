@@ -1,15 +1,17 @@
-"""The terms of the Iron Law of a run: work over ceilings, what binds, and the decision ledger."""
+"""The terms of the Iron Law of a run: work over ceilings, what binds, and the fleet form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from perfkit import units
 from perfkit.analyzers.faults_result import Faults
 from perfkit.analyzers.iron_law import FleetTerms
 from perfkit.analyzers.scaling_result import Scaling
-from perfkit.report.writeup.evidence import Arm, Evidence, speed_up
+from perfkit.report.writeup.evidence import Arm
 from perfkit.roofline.utilization import Utilization
 
+CACHED = 1.05
+"""A memory term faster than main memory by more than this holds bytes that fit the cache."""
 WORDS = {"compute": "compute", "memory": "memory traffic", "network": "the network"}
 FORMULAS = {
     "compute": "compute / FLOPS",
@@ -41,6 +43,7 @@ class Terms:
     compute_s: float | None
     memory_s: float | None
     network_s: float | None
+    main_memory_bytes_per_s: float | None = None
 
     @property
     def known(self) -> dict[str, float]:
@@ -85,7 +88,7 @@ class Terms:
                     work=work[key],
                     ceiling="not known" if time is None else shown,
                     time=units.seconds(time),
-                    note="binds" if key == self.binding else "",
+                    note="; ".join(self._notes(key, speed)),
                 )
             )
         rows.append(Term(title="overhead", work="", ceiling="", time=units.seconds(self.overhead_s),
@@ -93,6 +96,13 @@ class Terms:
         rows.append(Term(title="step, measured", work="", ceiling="",
                          time=units.seconds(self.step_s), note=""))  # fmt: skip
         return rows
+
+    def _notes(self, key: str, speed: float | None) -> Iterator[str]:
+        if key == self.binding:
+            yield "binds"
+        main = self.main_memory_bytes_per_s
+        if key == "memory" and speed and main and speed > main * CACHED:
+            yield f"partly from the cache; main memory gives {units.bandwidth(main / 1e9)}"
 
     def sentence(self) -> str:
         """Return which term binds and how much of the step it explains."""
@@ -121,6 +131,7 @@ def terms_of(arm: Arm) -> Terms:
     ranks = run.ranks if run is not None else ()
     levels = [level for rank in ranks for level in rank.levels]
     times = [level.least_s for level in levels if level.least_s]
+    used = run.ceilings if run is not None else ()
     return Terms(
         step_s=None if step is None else step / 1e3,
         flop=max((r.executed_flop for r in ranks), default=None),
@@ -130,6 +141,7 @@ def terms_of(arm: Arm) -> Terms:
         compute_s=max((r.flop_s or 0.0 for r in ranks), default=0.0) or None,
         memory_s=max((r.memory_s for r in ranks), default=0.0) or None,
         network_s=max(times, default=None),
+        main_memory_bytes_per_s=next((c.value for c in used if c.quantity == "memory"), None),
     )
 
 
@@ -205,43 +217,3 @@ def _efficiency(scalings: Sequence[Scaling], ranks: int) -> float | None:
     """Return the efficiency at this number of ranks, of a weak series if there is one."""
     order = sorted(scalings, key=lambda s: s.mode != "weak")
     return next((p.efficiency for s in order for p in s.points if p.ranks == ranks), None)
-
-
-def ledger(found: Evidence, terms: Terms) -> dict[str, object]:
-    """Return the decision in a form for machines; null: not measured."""
-    base = found.base
-    entries = []
-    for arm in [base, *found.others]:
-        gain = speed_up(base, arm)
-        rate = arm.rate
-        size = arm.first.world.size
-        guess = arm.guess
-        entries.append(
-            {
-                "variant": arm.role,
-                "changed": arm.applied or None,
-                "binding_constraint": arm.first.verdict.label,
-                "batch_size": arm.first.run.facts.get("loader batch size"),
-                "precision": arm.first.run.facts.get("autocast") or "as the model's parameters",
-                "samples_per_s": rate,
-                "predicted_speed_up": None if guess is None else guess.speed_up,
-                "speed_up": 1.0 if arm is base else None if gain is None else gain.ratio,
-                "speed_up_low": None if gain is None or arm is base else gain.low,
-                "speed_up_high": None if gain is None or arm is base else gain.high,
-                "cost_rank_seconds_per_sample": None if not rate else size / rate,
-                "final_loss": arm.loss,
-            }
-        )
-    step = base.first.roofline
-    known = [s.intensity for s in step.ranks if s.intensity] if step is not None else []
-    return {
-        "schema_version": 1,
-        "binding_constraint": terms.binding or base.first.verdict.label,
-        "arithmetic_intensity_flop_per_byte": sum(known) / len(known) if known else None,
-        "compute_s": terms.compute_s,
-        "memory_s": terms.memory_s,
-        "network_s": terms.network_s,
-        "overhead_s": terms.overhead_s,
-        "step_s": terms.step_s,
-        "variants": entries,
-    }

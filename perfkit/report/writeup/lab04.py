@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from perfkit import units
 from perfkit.report import show
 from perfkit.report.names import name
-from perfkit.report.writeup import communication, figures, iron, lab04_changes, words
+from perfkit.report.roofline_basis import CONVENTIONS
+from perfkit.report.writeup import communication, figures, iron, lab04_changes, ledger, words
 from perfkit.report.writeup.document import (
     Block,
     Bullets,
@@ -51,7 +52,7 @@ def build(found: Evidence, line: str) -> Document:
     return Document(
         title="Lab 04: Performance Profiling and Optimization",
         blocks=tuple(blocks),
-        ledger=iron.ledger(found, iron.terms_of(found.base)),
+        ledger=ledger.ledger(found, iron.terms_of(found.base), found.price_per_rank_hour),
     )
 
 
@@ -150,9 +151,11 @@ def _utilisation(found: Evidence) -> Iterator[str]:
             )
     roofline = run.roofline
     for used in roofline.utilization if roofline is not None else ():
+        counted = CONVENTIONS.get(used.convention, name(used.convention, 40))
         yield (
-            f"{used.convention}: {units.percent(used.share)} of {units.flops(used.peak_flop_per_s)}"
-            f" ({used.peak_source})."
+            f"Of the arithmetic peak, {counted}: "
+            f"{units.percent(used.share)} of {units.flops(used.peak_flop_per_s)} "
+            f"({used.peak_source})."
         )
     if roofline is None or not roofline.utilization:
         yield (

@@ -28,8 +28,9 @@ HYPOTHESES = {
     "and nothing where there is none.",
     "loader": "Loader processes, prefetching and pinned memory take input off the training thread. "
     "They can gain at most the time that a step waits for input.",
-    "all": "Together the changes gain less than the product of their gains, because each one "
-    "leaves less for the others; what remains is the next bottleneck.",
+    "all": "Changes that work on parts of a step of their own save times that add up, so that "
+    "together they gain more than the product of their gains. Where two work on the same part, or "
+    "one needs the processors that another one keeps busy, they gain less.",
 }
 CHANGES_SHOWN = 4
 
@@ -267,10 +268,13 @@ def _together(gains: list[tuple[Arm, SpeedUp]]) -> str:
     product = 1.0
     for _, gain in single:
         product *= gain.ratio
+    saved = 1 - sum(1 - 1 / gain.ratio for _, gain in single)
+    added = f"; the times that they saved add up to {units.ratio(1 / saved)}" if saved > 0 else ""
     return (
-        f"{text} Their product would be {units.ratio(product)}; together they gave "
-        f"{words.interval(whole)}. Changes that work on the same part of a step do not multiply, "
-        "and a change that removes one bottleneck lets the next one show."
+        f"{text} Their product is {units.ratio(product)}{added}. Together they gave "
+        f"{words.interval(whole)}. Savings add up where each change has a part of the step of its "
+        "own; less than that says that two of them save the same time, or that what was hidden "
+        "before (input under communication, say) shows once the other is gone."
     )
 
 

@@ -8,7 +8,7 @@ from perfkit.analyzers.faults_result import Faults
 from perfkit.analyzers.scaling_result import Scaling
 from perfkit.report import figure_svg, scaling_charts, show
 from perfkit.report.names import name
-from perfkit.report.writeup import figures, iron, lab04_changes, words
+from perfkit.report.writeup import figures, iron, lab04_changes, ledger, words
 from perfkit.report.writeup.document import (
     Block,
     Bullets,
@@ -55,7 +55,7 @@ def build(found: Evidence, more: More, line: str) -> Document:
     return Document(
         title="Lab 09: The Optimization Trap",
         blocks=tuple(blocks),
-        ledger=iron.ledger(found, terms),
+        ledger=ledger.ledger(found, terms, found.price_per_rank_hour),
     )
 
 
@@ -276,3 +276,8 @@ def _conclusion(found: Evidence) -> Iterator[Block]:
     fix = found.arm("fix")
     if fix is not None:
         yield Paragraph(text=lab04_changes.before_and_after(found, fix))
+    yield ledger.cost_table(found, found.price_per_rank_hour)
+    yield Paragraph(
+        text="Cost is ranks over throughput: what a sample takes of the hardware, whatever its "
+        "price. A change that makes a step faster on the same ranks is cheaper by as much."
+    )

@@ -24,13 +24,13 @@ def text_of(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def render(document: Document, figures: str) -> str:
-    """Return the document; `figures` is the folder of its figures, relative to it."""
+def render(document: Document, figures: str, drawn: str = "svg") -> str:
+    """Return the document; `figures` is the folder of its figures, relative to it, `drawn` how."""
     blocks = [Heading(text=document.title, level=1), *document.blocks]
-    return "\n\n".join("\n".join(_lines(block, figures)) for block in blocks) + "\n"
+    return "\n\n".join("\n".join(_lines(block, figures, drawn)) for block in blocks) + "\n"
 
 
-def _lines(block: Block, figures: str) -> Iterator[str]:
+def _lines(block: Block, figures: str, drawn: str) -> Iterator[str]:
     match block:
         case Heading():
             yield f"{'#' * block.level} {text_of(block.text)}"
@@ -41,7 +41,7 @@ def _lines(block: Block, figures: str) -> Iterator[str]:
         case Grid():
             yield from _grid(block)
         case Figure():
-            yield f"![{text_of(block.caption)}]({figures}/{block.name}.svg)"
+            yield f"![{text_of(block.caption)}]({figures}/{block.name}.{drawn})"
         case Gap():
             yield f"> **Missing:** {text_of(block.what)}. To fill it:"
             yield ">"

@@ -128,4 +128,9 @@ def reproduce(found: Evidence, line: str) -> Iterator[Block]:
     """Yield the commands that lead here."""
     yield Heading(text="How to reproduce")
     yield Paragraph(text="The runs, their summaries and this text come from:")
-    yield Code(lines=(line, *(f"perfkit analyze {run}" for arm in found.arms for run in arm.runs)))
+    yield Code(lines=(line,))
+    runs = [name(run, 200) for arm in found.arms for run in arm.runs]
+    yield Paragraph(
+        text="Each run has a report of its own (perfkit analyze RUN writes it again): "
+        f"{', '.join(runs)}."
+    )
