@@ -41,6 +41,7 @@ class ProfileOptions:
     trace: bool = True  # False: step lines only
     trace_ranks: tuple[int, ...] | str | None = None  # ranks, "all", "one-per-node"; None: by size
     with_stack: bool = False
+    modules: bool = False  # name the nn.Module around every operator
     memory: bool = False  # record allocations in the window, memory in every step line
     max_bytes: int | None = None  # of traces a rank may write
     nsys: bool = False  # one Nsight report a node instead of Kineto's CUDA activity
@@ -100,6 +101,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         "trace": options.trace,
         "trace_ranks": options.trace_ranks,
         "with_stack": options.with_stack,
+        "modules": options.modules,
         "memory": options.memory,
         "max_bytes": options.max_bytes,
         "nsys": nsys.version if nsys is not None else None,
@@ -213,6 +215,7 @@ def request_of(options: ProfileOptions, run: Path, document: dict[str, object]) 
         trace_ranks=options.trace_ranks,
         detail=Detail(
             with_stack=options.with_stack,
+            modules=options.modules,
             memory=options.memory,
             nsys=options.nsys,
             max_bytes=options.max_bytes,

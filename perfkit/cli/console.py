@@ -22,6 +22,11 @@ def suggest(line: str) -> None:
     print(f"Next: {line}", file=sys.stderr)
 
 
+def goes_on(home: Path) -> None:
+    """Say that an interrupted experiment can be taken up again."""
+    suggest(f"the same line with --out {shown(home)} goes on from here")
+
+
 def width(stream: TextIO) -> int:
     """Return the columns of the terminal behind a stream, or a default."""
     try:

@@ -6,7 +6,8 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -48,6 +49,29 @@ def run(command: Callable[[], object]) -> int:
     if status == INTERRUPTED:  # Typer's own answer to Ctrl-C
         complain("interrupted")
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def resumable(say: Callable[[], None]) -> Iterator[None]:
+    """End the block by KeyboardInterrupt on SIGTERM and SIGHUP too, and call `say` before it ends.
+
+    For experiments, which take minutes to hours, and of which a batch system ends what is too long.
+    """
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    mine = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say()
+        raise
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def complain(line: str) -> None:

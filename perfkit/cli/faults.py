@@ -1,6 +1,7 @@
 """`perfkit faults`: kill a rank, and see whether and how fast the training comes back."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfkit.cli import console, sweep
+from perfkit.cli import console, exits, sweep
+from perfkit.cli.workdir import AllowWrites, CarefulRunner, Place, Where, Workdir, offline
 from perfkit.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
     from perfkit.analyzers.faults_result import Faults
-    from perfkit.profiler.experiment import Experiment
     from perfkit.trace.attempts import Attempt
     from perfkit.trace.runner import Ended, Trial
 
@@ -67,6 +68,8 @@ def command(
     time_limit: Annotated[
         str, typer.Option(metavar="TIME", help="Longest time for one run: 90s, 10m, 1h.")
     ] = "1h",
+    workdir: Where = Workdir.SAME,
+    allow_writes: AllowWrites = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print faults.json instead.")] = False,
 ) -> None:
     """Kill a rank of a training, and say whether it resumes rightly and what that costs.
@@ -90,30 +93,27 @@ def command(
     mtbf_s = None if mtbf is None else sweep.seconds(mtbf, "--mtbf")
     limits = Limits(seconds=sweep.seconds(time_limit, "--time-limit"), trace=False)
     home = out or sweep.default_folder("faults")
-    with console.progress("running") as show:
+    place = Place(home=home, copy=workdir is Workdir.COPY, allow_writes=allow_writes)
+    console.say(offline(os.environ))
+    with console.progress("running") as show, exits.resumable(lambda: console.goes_on(home)):
 
         def begins(beginning: Beginning) -> None:
             show(f"the run {beginning.trial.name}")
+            place.begin(beginning.trial.name)
 
-        experiment = Experiment(home, limits, on_begin=begins)
-        try:
-            found = measure(experiment, words, kill_rank, at_step, mtbf_s)
-        except KeyboardInterrupt:
-            console.suggest(f"the same line with --out {console.shown(home)} goes on from here")
-            raise
+        runner = CarefulRunner(Experiment(home, limits, on_begin=begins), place)
+        found = measure(runner, words, kill_rank, at_step, mtbf_s)
     report(found, home, as_json=as_json)
 
 
-def trial(
-    experiment: "Experiment", name: str, words: Sequence[str], **request: int | None
-) -> "Trial":
+def trial(runner: CarefulRunner, name: str, words: Sequence[str], **request: int | None) -> "Trial":
     """Return one run of the command, with {run} a folder of its own.
 
     torchrun takes options that its command line lacks from the environment.
     """
     from perfkit.trace.runner import Trial
 
-    own = str(experiment.folder / name / "files")
+    own = str(runner.folder / name / "files")
     return Trial(
         name=name,
         command=tuple(word.replace(RUN, own) for word in words),
@@ -122,7 +122,7 @@ def trial(
 
 
 def measure(
-    experiment: "Experiment",
+    runner: CarefulRunner,
     words: Sequence[str],
     kill_rank: int | None,
     at_step: int | None,
@@ -133,7 +133,7 @@ def measure(
     from perfkit.analyzers.refusal import Refusal
     from perfkit.trace import attempts
 
-    (alone,) = experiment.run([trial(experiment, UNTOUCHED, words)])
+    (alone,) = runner.run([trial(runner, UNTOUCHED, words)])
     if not alone.ok:
         raise InputError(
             f"the run without a kill failed: {alone.reason}",
@@ -149,9 +149,7 @@ def measure(
             f"there is no rank {rank} with a step {step}: the run has {len(untouched.ranks)} ranks "
             f"and {untouched.steps} steps, both counted from 0"
         )
-    (killed,) = experiment.run(
-        [trial(experiment, f"{KILLED}-{rank}-{step}", words, rank=rank, step=step)]
-    )
+    (killed,) = runner.run([trial(runner, f"{KILLED}-{rank}-{step}", words, rank=rank, step=step)])
     again = attempts.read_attempts(killed.run)
     if not again:
         raise InputError(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perfkit.cli import console, sweep
+from perfkit.cli import console, exits, sweep
+from perfkit.cli.workdir import AllowWrites, Place, Where, Workdir, offline
 from perfkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,13 +27,6 @@ class Allow(StrEnum):
     EXACT = "exact"
     NUMERICS = "numerics"
     ALGORITHM = "algorithm"
-
-
-class Workdir(StrEnum):
-    """Where trials run."""
-
-    SAME = "same"
-    COPY = "copy"
 
 
 def command(
@@ -54,13 +48,8 @@ def command(
     budget: Annotated[
         str, typer.Option(metavar="TIME", help="Time for all trials: 90s, 10m, 1h.")
     ] = "10m",
-    workdir: Annotated[
-        Workdir, typer.Option(help="Run trials in this folder, or each in a copy of it.")
-    ] = Workdir.SAME,
-    allow_writes: Annotated[
-        bool,
-        typer.Option("--allow-writes", help="Go on although a run changes files of this folder."),
-    ] = False,
+    workdir: Where = Workdir.SAME,
+    allow_writes: AllowWrites = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +72,7 @@ def command(
             hint="perfkit optimize -- torchrun --nproc-per-node 2 train.py",
         )
     from perfkit.cli import optimizing
-    from perfkit.cli.trials import Trials, offline
+    from perfkit.cli.trials import Trials
     from perfkit.recipes.recipe import Numerics
     from perfkit.recipes.search import Settings
 
@@ -95,18 +84,10 @@ def command(
         past=optimizing.past(home),
     )
     console.say(offline(os.environ))
-    trials = Trials(
-        command=tuple(cmd),
-        home=home,
-        environ=dict(os.environ),
-        copy=workdir is Workdir.COPY,
-        allow_writes=allow_writes,
-    )
-    try:
+    place = Place(home=home, copy=workdir is Workdir.COPY, allow_writes=allow_writes)
+    trials = Trials(command=tuple(cmd), place=place, environ=dict(os.environ))
+    with exits.resumable(lambda: optimizing.interrupted(home)):
         found = optimizing.search(trials, settings)
-    except KeyboardInterrupt:
-        console.suggest(f"the same line with --out {console.shown(home)} goes on from here")
-        raise
     show(found, home, as_json=as_json)
 
 

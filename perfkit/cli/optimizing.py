@@ -1,15 +1,15 @@
 """One search of `perfkit optimize`: what it starts from, what it tells, what it leaves behind."""
 
-import os
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from perfkit.analyzers.calibration import Pair, encode
 from perfkit.analyzers.refusal import Refusal
-from perfkit.cli import console, results, whatif_calibration
+from perfkit.cli import calibration_file, console, results, whatif_calibration
 from perfkit.cli.trials import Trials
 from perfkit.errors import InputError, UsageError
 from perfkit.recipes.activation import Choice
@@ -17,9 +17,10 @@ from perfkit.recipes.candidates import Candidate
 from perfkit.recipes.catalogue import BY_ID, RECIPES
 from perfkit.recipes.ledger import SCHEMA_VERSION, Attempt, Change, Optimization
 from perfkit.recipes.measured import STEPS
+from perfkit.recipes.recipe import Recipe
 from perfkit.recipes.search import Search, Settings
 from perfkit.recipes.source_change import source_change
-from perfkit.report import optimize_page, optimize_text
+from perfkit.report import html, optimize_page, optimize_text
 from perfkit.trace.recipe_log import read_log
 from perfkit.trace.run import open_run
 from perfkit.version import __version__
@@ -41,23 +42,35 @@ def known(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def calibration_file() -> Path:
+def default_calibration() -> Path:
     """Return the user's file of predicted and measured gains of recipes; it need not exist."""
     return whatif_calibration.default_file().with_name("recipes.jsonl")
 
 
 def past(home: Path) -> tuple[Pair, ...]:
-    """Return how earlier predictions fared; a resumed search uses what it began with."""
+    """Return how earlier predictions fared; a resumed search uses what it began with.
+
+    Raises InputError where the file cannot be read.
+    """
     kept = home / CALIBRATION
-    if kept.exists():
-        return whatif_calibration.read(kept)
-    pairs = whatif_calibration.read(calibration_file())
+    file = kept if kept.exists() else default_calibration()
+    try:
+        pairs = whatif_calibration.read(file)
+    except InputError as error:
+        raise InputError(error.message, hint="move it away; it is made anew") from error
+    if file == kept:
+        return pairs
     results.write(kept, b"".join(encode(pair) for pair in pairs))
     return pairs
 
 
-def search(trials: Trials, settings: Settings) -> Optimization:
-    """Search to the end. Raises InputError where the training itself cannot be measured."""
+def search(
+    trials: Trials, settings: Settings, recipes: Sequence[Recipe] | None = None
+) -> Optimization:
+    """Search among `recipes` (None: all that there are) to the end.
+
+    Raises InputError where the training itself cannot be measured.
+    """
     finished = _finished_before(trials.home)
     if (trials.home / FILE).exists():
         place = console.shown(trials.home)
@@ -71,16 +84,27 @@ def search(trials: Trials, settings: Settings) -> Optimization:
                 told.add(attempt.label)
                 console.say(optimize_text.decided(attempt))
 
-    searching = Search(trials, RECIPES, settings, _empty(trials, settings), changed, _announce)
+    offered = RECIPES if recipes is None else recipes
+    searching = Search(trials, offered, settings, _empty(trials, settings), changed, _announce)
     found = searching.run()
     if isinstance(found, Refusal):
         raise InputError(found.reason, hint=found.remedy or "run the command by itself first")
     changes = source_changes(searching.stack, trials.home, found)
     found = msgspec.structs.replace(found, sentence=optimize_text.sentence(found), changes=changes)
     keep(found, trials.home)
+    _report(found, trials)
     if not finished:
         _learn(found)
     return found
+
+
+def _report(found: Optimization, trials: Trials) -> None:
+    """Put the ledger into the reports of the runs that were diagnosed."""
+    more = optimize_page.sections(found)
+    for diagnosed in found.diagnosed:
+        if (analysis := trials.analyses.get(diagnosed.trial)) is not None:
+            page = html.render(analysis, more=more)
+            results.write(trials.home / diagnosed.trial / results.REPORT_FILE, page.encode())
 
 
 def source_changes(stack: Sequence[Choice], home: Path, found: Optimization) -> tuple[Change, ...]:
@@ -129,6 +153,14 @@ def _announce(candidate: Candidate) -> None:
     console.say(optimize_text.announced(candidate.choice.label, candidate.forecast))
 
 
+def interrupted(home: Path) -> None:
+    """Say what an interrupted search has kept so far, and how it goes on."""
+    with suppress(OSError, msgspec.MsgspecError):
+        book = msgspec.json.decode((home / FILE).read_bytes(), type=Optimization)
+        console.say(optimize_text.so_far(book))
+    console.goes_on(home)
+
+
 def _finished_before(home: Path) -> bool:
     try:
         return msgspec.json.decode((home / FILE).read_bytes(), type=Optimization).complete
@@ -139,14 +171,10 @@ def _finished_before(home: Path) -> bool:
 def _learn(found: Optimization) -> None:
     """Add what was predicted and measured to the user's calibration file."""
     lines = b"".join(encode(pair) for a in found.attempts if (pair := pair_of(a)) is not None)
-    file = calibration_file()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("ab") as stream:
-            stream.write(lines)
-            os.fsync(stream.fileno())
-    except OSError as error:
-        console.say(f"{file} was not extended: {error.strerror}")
+        calibration_file.append(default_calibration(), lines)
+    except InputError as error:
+        console.say(f"later predictions will not know of these: {error.message}")
 
 
 def pair_of(attempt: Attempt) -> Pair | None:

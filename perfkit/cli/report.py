@@ -16,7 +16,9 @@ def command(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="A run folder, or an analysis.json.", show_default=False
+            metavar="RUN",
+            help="A run folder, the folder of a search, or an analysis.json.",
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -44,14 +46,15 @@ def command(
 ) -> None:
     """Write the HTML report of an analysed run: one file that opens without a network.
 
-    A run that has no analysis.json yet is analysed first. What perfkit scale or faults found with
-    the run becomes sections of it. Example: perfkit report RUN --light --out
+    A run that has no analysis.json yet is analysed first. What perfkit optimize, scale or faults
+    found with the run becomes sections of it. Example: perfkit report RUN --light --out
     page.html
     """
     from perfkit.analyzers import analysis as analysis_of
     from perfkit.cli import beside, results
     from perfkit.report import html
 
+    run = beside.run_of(run)
     analysis = results.recall(run)
     page = out if out is not None else results.home(run) / results.REPORT_FILE
     if redact:

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from perfkit.cli import console, sweep
 from perfkit.cli.compare import repeated
+from perfkit.cli.workdir import AllowWrites, Place, Where, Workdir
 from perfkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def command(
     tokens: Annotated[
         float | None, typer.Option(metavar="N", min=1, help="Time and cost of N tokens.")
     ] = None,
+    workdir: Where = Workdir.SAME,
+    allow_writes: AllowWrites = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print scale.json instead.")] = False,
 ) -> None:
     """Run a training on several numbers of ranks, and say where the efficiency goes.
@@ -150,7 +153,8 @@ def command(
         plan = sweep.plan(cmd or [], ranks, mode and mode.value, batch, repeats)
         limits = sweep.limits(steps, window, time_limit)
         home = out or sweep.default_folder(sweep.script_name(plan))
-        folders = sweep.run(plan, limits, home)
+        place = Place(home=home, copy=workdir is Workdir.COPY, allow_writes=allow_writes)
+        folders = sweep.run(plan, limits, place)
     show(judge(folders, question), home, as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """A sweep over numbers of ranks: its plan, its runs, and reading them again."""
 
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -7,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perfkit.cli import console, results
+from perfkit.cli import console, exits, results
 from perfkit.cli.profile import parse_window
+from perfkit.cli.workdir import CarefulRunner, Place, offline
 from perfkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -122,33 +124,30 @@ def script_name(trials: "Sequence[Trial]") -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", Path(script).stem) or "run"
 
 
-def run(trials: "Sequence[Trial]", limit: "Limits", home: Path) -> list[Path]:
-    """Run what has not been run yet, and return the run folders. Raises InputError if all fail."""
+def run(trials: "Sequence[Trial]", limit: "Limits", place: Place) -> list[Path]:
+    """Run what has not been run yet, and return the run folders.
+
+    Raises InputError if all fail, UsageError where the first changed files of the user's.
+    """
     from perfkit.profiler.experiment import Beginning, Experiment
 
+    home, names = place.home, [trial.name for trial in trials]
     ended: list[Ended] = []
-    with console.progress("running") as show:
+    console.say(offline(os.environ))
+    with console.progress("running") as show, exits.resumable(lambda: console.goes_on(home)):
 
         def begins(beginning: Beginning) -> None:
-            total = f"{beginning.number} of {beginning.total}"
-            show(f"run {total}: {beginning.trial.name}")
+            name = beginning.trial.name
+            show(f"run {names.index(name) + 1} of {len(names)}: {name}")
+            place.begin(name)
 
-        experiment = Experiment(home, limit, on_begin=begins)
-        try:
-            for one in experiment.run(trials):
-                ended.append(one)
-                _tell(one)
-        except KeyboardInterrupt:
-            console.suggest(f"the same line with --out {console.shown(home)} goes on from here")
-            raise
+        runner = CarefulRunner(Experiment(home, limit, on_begin=begins), place)
+        for one in runner.run(trials):
+            ended.append(one)
+            _tell(one)
     known = sum(one.remembered for one in ended)
     if known:
         console.say(f"{known} of {len(ended)} runs were finished before in {console.shown(home)}")
-    made = experiment.side_effects
-    if made is not None and (made.made or made.changed or made.removed):
-        touched = [*made.made, *made.changed, *made.removed]
-        more = f" and {len(touched) - 5} more" if len(touched) > 5 else ""
-        console.say(f"the runs changed files in this folder: {', '.join(touched[:5])}{more}")
     good = [one.run for one in ended if one.ok]
     if not good:
         raise InputError("every run of the sweep failed", hint="run the command by itself first")

@@ -75,7 +75,7 @@ _COMM_CALL = re.compile(
     r"Send|Recv)$)"
 )
 _COMM_HOST = re.compile(r"^(gloo|mpi|ucc):")
-_MODULE = "nn.Module: "
+_MODULE = "nn.Module: "  # Kineto's, among Python frames; with --modules a range
 
 _COMM_KERNEL = re.compile(
     r"^(nccl|rccl|ncclDev|msccl)|"
@@ -174,6 +174,8 @@ _HOST_PATTERNS = (
 
 
 def _host_kind(category: str, name: str) -> Kind:
+    if name.startswith(_MODULE):
+        return Kind.MODULE
     default = Kind.ANNOTATION if category == "user_annotation" else Kind.OP
     return next((kind for pattern, kind in _HOST_PATTERNS if pattern.search(name)), default)
 

@@ -34,7 +34,8 @@ _VERSION = re.compile(r"_v\d{4,}|_pt[ds]z$")
 # torch.autograd.profiler.emit_nvtx writes "aten::mm, seq = 12, op_id = 7, sizes = [[2, 3]]".
 _TORCH = re.compile(r"(.+?), (?:seq|op_id|sizes) = ")
 _SEQUENCE = re.compile(r", seq = (\d{1,18})\b")
-_TORCH_RANGE = re.compile(r"^Optimizer\.| \(|^ProfilerStep#|^##")  # marked by users and by FSDP
+# Marked by users, by FSDP and by us:
+_TORCH_RANGE = re.compile(r"^Optimizer\.| \(|^ProfilerStep#|^##|^nn\.Module: ")
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         faults,
         forks,
         inputs,
+        modules,
         no_sync,
         numerics,
         optimizers,
@@ -33,6 +34,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     optimizers.install()
     inputs.install()
     passes.install()
+    modules.install()
     faults.install()
     no_sync.install()
     distributed.install()

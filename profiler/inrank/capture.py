@@ -21,6 +21,7 @@ class Detail:
     """What a window records beside the operators and their shapes."""
 
     with_stack: bool = False  # Python stacks and the names of modules
+    modules: bool = False  # a range around every call of an nn.Module
     memory: bool = False  # every allocation; and memory in every step line
     nsys: bool = False  # on CUDA: NVTX ranges for nsys, no Kineto
     max_bytes: int | None = None  # of traces a rank may write, as written; None: no limit

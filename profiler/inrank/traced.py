@@ -88,7 +88,25 @@ def ddp_forward(original: Call) -> Call:
     return noted_forward
 
 
+def module_call(original: Call, names: Any) -> Call:
+    """A module's call as a range of the trace: `names.begin(module)`, `names.end` of the result."""
+
+    def named_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(self, *args, **kwargs)
+        mark = names.begin(self)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            names.end(mark)
+
+    return named_call
+
+
 def codes() -> list[CodeType]:
-    """The code of the wrappers, for dynamo never to compile one of them by itself."""
+    """The code of the wrappers, for dynamo never to compile one of them by itself.
+
+    Not that of `module_call`: `module.compile()` compiles the call of a module, that is, ours.
+    """
     factories = (optimizer_step, backward, module_train, ddp_forward)
     return [c for f in factories for c in f.__code__.co_consts if isinstance(c, CodeType)]

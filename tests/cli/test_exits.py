@@ -1,9 +1,11 @@
 """Errors become one line and an exit status, in one place."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,23 @@ def test_a_reader_that_goes_away_ends_us_as_it_ends_any_filter() -> None:
     )
     assert done.returncode == -signal.SIGPIPE
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_experiment_that_is_ended_says_how_it_goes_on(number: signal.Signals) -> None:
+    said: list[str] = []
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), exits.resumable(lambda: said.append("it goes on")):
+        os.kill(os.getpid(), number)
+        time.sleep(30)  # until Python delivers it
+    assert said == ["it goes on"]
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with exits.resumable(lambda: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

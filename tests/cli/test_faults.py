@@ -34,6 +34,21 @@ def test_a_command_that_fails_by_itself_is_no_fault_run(perfkit: Call, tmp_path:
     assert "ZeroDivisionError" in ended.err
 
 
+def test_a_command_that_changes_files_of_the_user_is_not_run_again(
+    perfkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("precious")
+    run = ["--", sys.executable, "-c", "open('mine.txt', 'w').write('{run}')"]
+    ended = perfkit("faults", "--out", "first", "--workdir", "copy", *run)
+    assert ended.status == 3  # it trained nothing
+    assert Path("mine.txt").read_text() == "precious"
+    ended = perfkit("faults", "--out", "second", *run)
+    assert (ended.status, ended.out) == (2, "")
+    assert "CLEARML_OFFLINE_MODE=1" in ended.err
+    assert "a run changes files that were here before: mine.txt" in ended.err
+
+
 @pytest.mark.real
 def test_a_killed_rank_comes_back_to_its_losses(
     perfkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

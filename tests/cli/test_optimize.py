@@ -10,7 +10,8 @@ import pytest
 from perfkit.analyzers.calibration import Pair, decode, encode
 from perfkit.analyzers.refusal import Refusal
 from perfkit.cli import optimizing, trials
-from perfkit.cli.trials import OFFLINE, Trials
+from perfkit.cli.trials import Trials
+from perfkit.cli.workdir import OFFLINE, Place
 from perfkit.errors import UsageError
 from perfkit.profiler.experiment import Experiment
 from perfkit.recipes.activation import Choice
@@ -85,9 +86,19 @@ def test_predictions_and_measurements_are_remembered_once(
     assert decode(file.read_bytes()) == pairs
 
 
+def test_a_calibration_that_cannot_be_read_is_named(perfkit: Call, world: World) -> None:
+    file = optimizing.default_calibration()
+    file.parent.mkdir(parents=True)
+    file.write_text("no JSON\n")
+    ended = perfkit("optimize", "--out", "search", "--", "python", "train.py")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (3, "", 1)
+    assert "recipes.jsonl: not a calibration file" in ended.err
+    assert "move it away; it is made anew" in ended.err
+
+
 def test_a_resumed_search_predicts_from_what_it_began_with(world: World, tmp_path: Path) -> None:
     pair = Pair(options=("good",), before_ms=1.0, predicted_ms=0.5, measured_ms=0.4)
-    file = optimizing.calibration_file()
+    file = optimizing.default_calibration()
     file.parent.mkdir(parents=True)
     file.write_bytes(encode(pair))
     assert optimizing.past(tmp_path / "search") == (pair,)
@@ -99,6 +110,7 @@ def test_interrupted_it_says_how_to_go_on(perfkit: Call, world: World) -> None:
     world.laboratory.interrupt_after = 9
     ended = perfkit("optimize", "--out", "search", "--", "python", "train.py")
     assert ended.status == 130
+    assert "perfkit: so far 0 recipes were tried and nothing was kept" in ended.err
     assert "Next: the same line with --out search goes on from here" in ended.err
     assert json.loads(Path("search/optimize.json").read_bytes())["complete"] is False
     world.laboratory.interrupt_after = None
@@ -150,7 +162,7 @@ def real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trials:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trials, "Experiment", Writing)
     (tmp_path / "mine.txt").write_text("precious")
-    return Trials(command=("true",), home=tmp_path / "search", environ={})
+    return Trials(command=("true",), place=Place(home=tmp_path / "search"), environ={})
 
 
 def test_a_run_that_changes_files_of_the_user_is_refused(
@@ -159,7 +171,7 @@ def test_a_run_that_changes_files_of_the_user_is_refused(
     monkeypatch.setattr(Writing, "touched", "mine.txt")
     with pytest.raises(UsageError, match=r"changes files that were here before: mine\.txt"):
         real.diagnose("diagnosis-0", ())
-    again = Trials(command=("true",), home=real.home, environ={})
+    again = Trials(command=("true",), place=Place(home=real.home), environ={})
     with pytest.raises(UsageError, match=r"mine\.txt"):  # the file is as the last trial left it
         again.diagnose("diagnosis-0", ())
 
@@ -169,7 +181,7 @@ def test_writes_go_on_where_they_are_allowed_or_new(
     real: Trials, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(Writing, "touched", name)
-    allowed = replace(real, allow_writes=name == "mine.txt")
+    allowed = replace(real, place=Place(home=real.home, allow_writes=name == "mine.txt"))
     found = allowed.diagnose("diagnosis-0", ())
     assert isinstance(found, Refusal)  # nothing was recorded, but nobody objected to the files
 
@@ -203,7 +215,7 @@ def test_each_trial_has_its_own_copy(real: Trials, monkeypatch: pytest.MonkeyPat
         return Ended(trial=trial, run=self.folder / trial.name, ok=True, seconds=1.0)
 
     monkeypatch.setattr(Writing, "_run_one", run_one)
-    copying = replace(real, copy=True)
+    copying = replace(real, place=Place(home=real.home, copy=True))
     for name in ("baseline-1", "baseline-2"):
         copying.run(Wanted(name=name))
     assert held == [["mine.txt"], ["mine.txt"]]

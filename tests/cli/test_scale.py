@@ -4,12 +4,19 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from perfkit.cli.sweep import bandwidth, batch_of, counts, limits, plan, seconds
 from perfkit.errors import UsageError
+from perfkit.recipes.ledger import Diagnosed
 from tests.cli.conftest import Call
+from tests.recipes.laboratory import empty_book
 
+DIAGNOSED = Diagnosed(
+    stack=(), trial="r2", label="compute", dominant="compute", step_ms=1.0, findings=()
+)
 COMMAND = ["train.py", "--ranks", "{ranks}", "--batch={batch}"]
 
 
@@ -159,6 +166,33 @@ def test_an_interrupted_sweep_goes_on_where_it_was(perfkit_process: Call, tmp_pa
     assert (tmp_path / "ran").read_text() == "122"
 
 
+OVERWRITES = """
+import os, pathlib
+pathlib.Path('mine.txt').write_text(os.environ['WANDB_MODE'])
+pathlib.Path('{ranks}.new').touch()
+"""
+
+
+def test_a_sweep_whose_first_run_changes_files_of_the_user_ends_there(
+    perfkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("precious")
+    sweep = ["scale", "--ranks=1,2", "--mode=weak", "--repeats=1"]
+    run = ["--", sys.executable, "-c", OVERWRITES]
+    ended = perfkit(*sweep, "--out", "first", "--workdir", "copy", *run)
+    assert ended.status == 3  # nothing was trained, but both ran
+    assert Path("mine.txt").read_text() == "precious" and not Path("2.new").exists()
+    ended = perfkit(*sweep, "--out", "second", *run)
+    assert (ended.status, ended.out) == (2, "")
+    assert "WANDB_MODE=offline" in ended.err
+    assert "a run makes in this folder: 1.new" in ended.err
+    assert "a run changes files that were here before: mine.txt" in ended.err
+    assert Path("mine.txt").read_text() == "offline" and not Path("2.new").exists()
+    perfkit(*sweep, "--out", "third", "--allow-writes", *run)
+    assert Path("2.new").exists()
+
+
 def test_the_report_of_a_run_holds_the_series_that_it_belongs_to(
     perfkit: Call, tmp_path: Path
 ) -> None:
@@ -168,8 +202,11 @@ def test_the_report_of_a_run_holds_the_series_that_it_belongs_to(
     page = tmp_path / "page.html"
     assert perfkit("report", runs[1], "--out", page, "--light").status == 0
     assert 'id="scaling-efficiency"' in page.read_text()
+    found = replace(empty_book(), diagnosed=(DIAGNOSED,))
+    (tmp_path / "optimize.json").write_bytes(msgspec.json.encode(found))
     (tmp_path / "scale.json").write_text("{")
-    ended = perfkit("report", runs[1], "--out", page, "--light")
+    ended = perfkit("report", tmp_path, "--out", page, "--light")  # the folder of a search
     assert ended.status == 0
+    assert 'id="attempts"' in page.read_text()
     assert "scale.json is left out of the report" in ended.err
     assert 'id="scaling-efficiency"' not in page.read_text()

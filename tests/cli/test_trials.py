@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from perfkit.cli.trials import Trials
+from perfkit.cli.workdir import Place
 from perfkit.recipes.activation import Choice
 from perfkit.recipes.catalogue import BY_ID
 from perfkit.recipes.measured import Wanted
@@ -35,7 +36,8 @@ def trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trials:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(SCRIPT)
     command = (sys.executable, "train.py")
-    return Trials(command=command, home=tmp_path / "search", environ={}, limit_s=120)
+    place = Place(home=tmp_path / "search")
+    return Trials(command=command, place=place, environ={}, limit_s=120)
 
 
 def test_trials_end_in_time_and_say_how(trials: Trials) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perfkit.profiler.inrank.capture import Capture
+from perfkit.profiler.inrank.capture import Capture, Detail
 from perfkit.profiler.launch import environment_of
 from tests.profiler.launching import SCRIPTS, RankFolder, clean_environment, ranks
 from tests.profiler.scripts.count_steps import CASES, ITERATIONS
@@ -25,7 +25,7 @@ def _run(script: str, run: Path | None) -> str:
     environment = clean_environment()
     if run is not None:
         run.mkdir()
-        request = Capture(str(run), "id", "node", windows=())
+        request = Capture(str(run), "id", "node", windows=(), detail=Detail(modules=True))
         environment = environment_of(environment, request)
     done = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, check=True
@@ -81,7 +81,7 @@ def test_compiled_graphs_are_the_same_with_capture(tmp_path: Path) -> None:
     bare = _run(GRAPHS, None)
     assert _run(GRAPHS, tmp_path / "run") == bare
     graphs = json.loads(bare)
-    assert sorted(graphs) == ["evaluation", "function", "model", "step"]
+    assert sorted(graphs) == ["evaluation", "function", "model", "module", "step"]
     assert all(graphs.values())
     assert any("sqrt" in operator for operator in graphs["step"][0])
     assert os.listdir(tmp_path / "run") == ["attempt0"]

@@ -53,7 +53,11 @@ def main() -> None:
         model.train()
         return result
 
+    own = nn.Linear(8, 1)
+    own.compile(backend=keep)  # before others: dynamo may leave a later one uncompiled
+    own(inputs).sum().backward()
     made = {
+        "module": taken(),
         "step": iterate(model, torch.compile(optimizer.step, backend=keep)),
         "function": iterate(model, update_and_scale),
         "model": iterate(torch.compile(model, backend=keep), optimizer.step),

@@ -1,6 +1,7 @@
-"""A small training of two ranks, parallel in the way that is asked for."""
+"""A small training of two ranks, parallel in the ways that are asked for, one after the other."""
 
 import argparse
+import gc
 import sys
 import time
 
@@ -72,12 +73,14 @@ def train_pipeline(how: str, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("how", choices=("ddp", "fsdp2", "tensor", "gpipe", "1f1b"))
+    parser.add_argument("ways", nargs="+", choices=("ddp", "fsdp2", "tensor", "gpipe", "1f1b"))
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
     dist.init_process_group("gloo")
-    train = train_pipeline if options.how in ("gpipe", "1f1b") else train_whole
-    train(options.how, options.steps)
+    for how in options.ways:
+        train = train_pipeline if how in ("gpipe", "1f1b") else train_whole
+        train(how, options.steps)
+        gc.collect()  # its optimizer is gone before the next one steps
     dist.barrier()
     dist.destroy_process_group()
     time.sleep(0.05)  # gloo's threads end first, or one may abort the process
