@@ -36,13 +36,21 @@ def test_width_of_what_is_no_terminal() -> None:
 
 
 CODE = """
-import time
+import sys, time
 from perfkit.cli import console
 console.QUIET_SECONDS = 0.05
+shown, write = [], sys.stderr.write
+sys.stderr.write = lambda text: (shown.append(text), write(text))[1]
+
+def wait_for(text):
+    time.sleep(0.2)
+    while sys.stderr.isatty() and text not in "".join(shown):
+        time.sleep(0.01)
+
 with console.progress("thinking") as show:
-    time.sleep(0.2)
+    wait_for("thinking")
     show("writing")
-    time.sleep(0.2)
+    wait_for("writing")
 """
 
 

@@ -7,7 +7,6 @@ import gc
 import json
 import pickle
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ import torch
 from perfkit.profiler.inrank import activation, capture, flight, identity, inputs, regions, secrets
 from perfkit.profiler.inrank import optimizers as in_optimizers
 from perfkit.profiler.inrank.capture import Capture, Detail
-from perfkit.profiler.inrank.tally import Tally, tally
+from perfkit.profiler.inrank.tally import MIN_GC_NS, Tally, tally
 from perfkit.profiler.launch import ProfileOptions
 
 INRANK = Path(capture.__file__).parent
@@ -98,22 +97,34 @@ def test_samples_and_tokens_of_a_batch(batch: object, size: tuple[int, int]) -> 
 @pytest.fixture
 def training() -> Iterator[Tally]:
     tally.__init__()  # type: ignore[misc]
-    tally.begin(time.perf_counter_ns())
+    tally.begin(1)
     yield tally
     tally.__init__()  # type: ignore[misc]
 
 
-def test_a_region_counts_once_even_around_another(training: Tally) -> None:
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    now_ns = 1
+
+    def perf_counter_ns(self) -> int:
+        return self.now_ns
+
+
+def test_a_region_counts_once_even_around_another(
+    training: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(regions, "time", clock)
     with regions.Region("data"):
-        time.sleep(0.02)
+        clock.now_ns += 20
         with regions.Region("checkpoint"):
-            time.sleep(0.02)
+            clock.now_ns += 30
     with regions.Region("checkpoint"):
-        time.sleep(0.01)
+        clock.now_ns += 7
     with regions.Region("forward"):
-        time.sleep(0.01)
-    assert training.input_ns == pytest.approx(40e6, rel=0.5)
-    assert training.checkpoint_ns == pytest.approx(10e6, rel=0.8)
+        clock.now_ns += 1000
+    assert (training.input_ns, training.checkpoint_ns) == (50, 7)
     assert training.depth == 0
 
 
@@ -124,19 +135,19 @@ def test_a_region_that_raises_is_closed(training: Tally) -> None:
     assert training.input_ns > 0
 
 
-def test_only_collections_that_matter_are_recorded(training: Tally) -> None:
-    from perfkit.profiler.inrank.pauses import Pauses
+def test_only_collections_that_matter_are_recorded(
+    training: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perfkit.profiler.inrank import pauses
 
-    pauses = Pauses()
-    pauses.on_gc("start", {})
-    pauses.on_gc("stop", {})
-    assert training.gc == []
-    pauses.on_gc("start", {})
-    time.sleep(0.001)
-    pauses.on_gc("stop", {})
-    ((begun, took),) = training.gc
-    assert took >= 1_000_000
-    assert begun + took <= time.perf_counter_ns()
+    clock = Clock()
+    monkeypatch.setattr(pauses, "time", clock)
+    listening = pauses.Pauses()
+    for took_ns in (MIN_GC_NS - 1, MIN_GC_NS, 10**6):
+        listening.on_gc("start", {})
+        clock.now_ns += took_ns
+        listening.on_gc("stop", {})
+    assert training.gc == [(MIN_GC_NS, MIN_GC_NS), (2 * MIN_GC_NS, 10**6)]
     assert gc.isenabled()
 
 

@@ -95,6 +95,6 @@ def test_the_end_of_the_command_ends_it(run: Path, monkeypatch: pytest.MonkeyPat
         time.sleep(0.05)
     begun = time.monotonic()
     companion.stop()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30  # not the minute that it would take
     assert companion._process.poll() is not None
     assert companion.warnings == []

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from perfkit.errors import SetupError
 from perfkit.profiler.metrics import COUNTERS, GAUGES, MetricsServer
+from tests.profiler.launching import TIMEOUT_S
 
 ROOT = Path(__file__).parents[2]
 MS = 1_000_000
@@ -100,7 +101,8 @@ def value(found: Scrape, name: str, **labels: str) -> float | None:
 
 
 def until(server: MetricsServer, name: str, wanted: float, **labels: str) -> Scrape:
-    for _ in range(100):
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
         found = scrape(server)
         if value(found, name, **labels) == wanted:
             return found

@@ -22,8 +22,8 @@ CLOCK_NS = 1e6
 def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, int]:
     """A run of eight steps with two windows, the second of which outlives the run."""
     base = tmp_path_factory.mktemp("torchrun")
-    command = (*TORCHRUN, "--standalone", TRAIN, "--workers=1", f"--pause={PAUSE_NS / 1e9}")
-    command += (f"--checkpoint={base / 'ck.pt'}",)
+    more = (f"--pause={PAUSE_NS / 1e9}", f"--checkpoint={base / 'ck.pt'}")
+    command = (*TORCHRUN, "--standalone", TRAIN, "--workers=1", *more)
     ended = profile(base / "run", *command, windows=WINDOWS, env={"PERFKIT_TEST_TOKEN": "hush"})
     return base / "run", ended.stdout, ended.returncode
 
