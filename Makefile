@@ -37,7 +37,7 @@ demo: $(INSTALLED) ## profile a small GPT on 2 ranks, print the verdict, write t
 	@echo "The report: $(DEMO)/run/report.html (open it in a browser; it needs no network)"
 
 .PHONY: test
-test: $(INSTALLED) ## all tests, real runs one by one; what this machine cannot run is skipped and counted (10 min)
+test: $(INSTALLED) ## all tests; what this machine cannot run is skipped and counted (10 min)
 	$(BIN)/python -m tests.run_all
 
 .PHONY: quick
@@ -109,7 +109,7 @@ corpus-synthetic: $(INSTALLED) ## judge made-up runs of known truth; can be take
 
 .PHONY: corpus
 corpus: corpus-synthetic ## the same and real trainings with injected faults, on a quiet machine (2 hours)
-	$(BIN)/python -m tests.corpus.run real build/corpus/real.jsonl
+	$(BIN)/python -m tests.corpus.run real build/corpus/real.jsonl --keep build/corpus/runs
 
 .PHONY: accuracy
 accuracy: $(INSTALLED) ## write docs/accuracy.md from what make corpus found (a second)

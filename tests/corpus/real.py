@@ -5,6 +5,7 @@ took for others. Two or four ranks share few cores, so their compute is the slee
 slow networks are two namespaces joined by a shaped link, with one or two ranks on each.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.truth.harness import (
     DEFAULT_WINDOW,
     Ended,
     StepTruth,
+    read_truth,
     run_on_two_nodes,
     run_workload,
     two_nodes,
@@ -30,6 +32,8 @@ GRADIENT_BITS = LAYERS * WIDTH * WIDTH * 4 * 8
 LAYER_MB = WIDTH * WIDTH * 4 / 2**20
 MOST_LOST = 0.05
 """Runs in which other processes took more than this share of a rank's time are not judged."""
+ENDED = "ended.json"
+"""Beside a kept run: how its processes ended. It is written last."""
 Part = Callable[[StepTruth], float]
 
 
@@ -110,8 +114,15 @@ def ranks_of(causes: Sequence[str]) -> tuple[int, ...]:
 def real_case(
     folder: Path, causes: tuple[str, ...], strength: str, seed: int, ranks: int
 ) -> Outcome | str:
-    """Run one training and judge it; a sentence where the machine was too busy for a truth."""
-    ended = _run(folder, causes, STRENGTHS_MS.get(strength, 0.0), ranks)
+    """Run one training and judge it; a sentence where the machine was too busy for a truth.
+
+    A folder that holds the run already is judged again as it is: what analyzers say may change,
+    what was captured does not.
+    """
+    ended = _kept(folder)
+    if ended is None:
+        ended = _run(folder, causes, STRENGTHS_MS.get(strength, 0.0), ranks)
+        _keep(folder, ended)
     if any(ended.statuses):
         return f"the training failed: {ended.stderr[-200:]}"
     lost = ended.contention(DEFAULT_WINDOW)
@@ -130,6 +141,22 @@ def _run(folder: Path, causes: tuple[str, ...], added_ms: float, ranks: int) -> 
         return run_workload(folder, *flags, ranks=ranks)
     with two_nodes(rate=rate(added_ms), burst="128kb") as nodes:
         return run_on_two_nodes(folder, nodes, *flags, per_node=ranks // 2)
+
+
+def _keep(folder: Path, ended: Ended) -> None:
+    runs = [run.name for run in ended.runs]
+    kept = {"statuses": ended.statuses, "stderr": ended.stderr, "runs": runs}
+    (folder / ENDED).write_text(json.dumps(kept))
+
+
+def _kept(folder: Path) -> Ended | None:
+    """Return the run that this folder holds; None if there is none or it did not end."""
+    file = folder / ENDED
+    if not file.exists():
+        return None
+    kept = json.loads(file.read_text())
+    runs = tuple(folder / name for name in kept["runs"])
+    return Ended(tuple(kept["statuses"]), "", kept["stderr"], runs, read_truth(folder / "truth"))
 
 
 def _judged(

@@ -11,11 +11,13 @@ docs/accuracy.md is written from it by `python -m tests.corpus.document`.
 import argparse
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +26,7 @@ import msgspec
 
 from perfkit.analyzers.analysis import analyze
 from tests.corpus.judge import Outcome, outcome_of
-from tests.corpus.real import REAL_MIXTURES, RECIPES, ranks_of, real_case, real_name
+from tests.corpus.real import ENDED, REAL_MIXTURES, RECIPES, ranks_of, real_case, real_name
 from tests.corpus.scenario import MIXTURES, STRENGTHS, SYNTHETIC, scenario
 from tests.corpus.simulate import Play
 from tests.corpus.synthetic import capture, truth_of
@@ -70,12 +72,13 @@ def synthetic_cases(first: int = PUBLISHED) -> Iterator[Case]:
 
 
 def real_cases() -> Iterator[tuple[tuple[str, ...], str, int, int]]:
-    """Yield causes, strength, seed and ranks of every real run."""
-    for number in range(REAL_FAULT_FREE):
-        yield (), "none", number, (2, 4)[number % 2]
-    for causes in [*((c,) for c in RECIPES), *REAL_MIXTURES]:
-        for strength in STRENGTHS:
-            for number in range(REAL_SEEDS):
+    """Yield causes, strength, seed and ranks of every real run, in rounds of everything once."""
+    share = REAL_FAULT_FREE // REAL_SEEDS
+    for number in range(REAL_SEEDS):
+        for fault_free in range(number * share, (number + 1) * share):
+            yield (), "none", fault_free, (2, 4)[fault_free % 2]
+        for causes in [*((c,) for c in RECIPES), *REAL_MIXTURES]:
+            for strength in STRENGTHS:
                 for ranks in ranks_of(causes):
                     yield causes, strength, number, ranks
 
@@ -167,22 +170,39 @@ def run_synthetic(file: Path, jobs: int | None, first: int) -> None:
             stream.flush()
 
 
-def run_real(file: Path, limit: int, only: str) -> None:
+def run_real(file: Path, limit: int, only: str, keep: Path | None) -> None:
     """Judge what is missing of the real part, one run at a time, at most `limit` runs now.
 
-    only: a part of the names of the runs that are wanted.
+    only: a part of the names of the runs that are wanted. keep: where their folders stay, so that
+    they are judged again, not run again, when the analyzers have changed.
     """
     done = begin(file, "real")
     missing = [c for c in real_cases() if (n := real_name(*c)) not in done and only in n]
     with file.open("ab") as stream:
         for case in missing[:limit]:
-            with tempfile.TemporaryDirectory() as folder:
-                found = real_case(Path(folder), *case)
+            with _folder(keep, real_name(*case)) as folder:
+                found = real_case(folder, *case)
+                if isinstance(found, str):
+                    shutil.rmtree(folder)
             if isinstance(found, str):
                 sys.stderr.write(f"{real_name(*case)}: {found}\n")
             aside = SetAside(run=real_name(*case), why=found) if isinstance(found, str) else found
             stream.write(msgspec.json.encode(aside) + b"\n")
             stream.flush()
+
+
+@contextmanager
+def _folder(keep: Path | None, name: str) -> Iterator[Path]:
+    """Give the folder of one run: one that stays if there is `keep`."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as passing:
+            yield Path(passing)
+    else:
+        folder = keep / name.replace(" ", "-")
+        if not (folder / ENDED).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
 
 
 def main() -> None:
@@ -192,10 +212,11 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--limit", type=int, default=1_000_000, help="real runs at most")
     parser.add_argument("--only", default="", help="a part of the names of the real runs to do")
+    parser.add_argument("--keep", type=Path, help="where the real runs' folders stay")
     parser.add_argument("--jobs", type=int, help="synthetic runs at once; default: the cores")
     args = parser.parse_args()
     if args.part == "real":
-        run_real(args.results, args.limit, args.only)
+        run_real(args.results, args.limit, args.only, args.keep)
     else:
         run_synthetic(args.results, args.jobs, TUNING if args.part == "tuning" else PUBLISHED)
 
