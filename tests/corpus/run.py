@@ -72,11 +72,10 @@ def synthetic_cases(first: int = PUBLISHED) -> Iterator[Case]:
 
 
 def real_cases() -> Iterator[tuple[tuple[str, ...], str, int, int]]:
-    """Yield causes, strength, seed and ranks of every real run, in rounds of everything once."""
-    share = REAL_FAULT_FREE // REAL_SEEDS
+    """Yield causes, strength, seed and ranks of every real run: each fault once, then again."""
+    for fault_free in range(REAL_FAULT_FREE):
+        yield (), "none", fault_free, (2, 4)[fault_free % 2]
     for number in range(REAL_SEEDS):
-        for fault_free in range(number * share, (number + 1) * share):
-            yield (), "none", fault_free, (2, 4)[fault_free % 2]
         for causes in [*((c,) for c in RECIPES), *REAL_MIXTURES]:
             for strength in STRENGTHS:
                 for ranks in ranks_of(causes):
