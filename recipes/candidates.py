@@ -1,7 +1,7 @@
 """Which recipes are worth trying on a run, in which order, and why the others are not."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfkit.analyzers.calibration import Pair, expected
 from perfkit.analyzers.refusal import Refusal
@@ -22,6 +22,7 @@ class Candidate:
     choice: Choice
     numerics: Numerics
     forecast: Forecast
+    others: tuple["Candidate", ...] = ()  # the same recipe with other parameters
 
     @property
     def gain(self) -> float:
@@ -61,13 +62,19 @@ def candidates(
             left_out.append(_left(recipe, recipe.numerics, None, str(prediction), "refused"))
             continue
         kind = numerics_of(recipe, situation)
-        forecast = forecast_of(recipe, prediction, past)
-        reason = _not_worth(recipe, kind, allowed, forecast)
+        best, *others = (
+            Candidate(
+                choice=Choice(recipe=recipe, given=one.values),
+                numerics=kind,
+                forecast=forecast_of(recipe, one, past),
+            )
+            for one in (prediction, *prediction.others)
+        )
+        reason = _not_worth(recipe, kind, allowed, best.forecast)
         if reason:
-            left_out.append(_left(recipe, kind, forecast, reason, "not_tried"))
+            left_out.append(_left(recipe, kind, best.forecast, reason, "not_tried"))
             continue
-        choice = Choice(recipe=recipe, given=prediction.values)
-        found.append(Candidate(choice=choice, numerics=kind, forecast=forecast))
+        found.append(replace(best, others=tuple(others)))
     found.sort(key=lambda c: (-c.gain, c.choice.label))
     return Sorted(candidates=tuple(found), left_out=tuple(left_out))
 

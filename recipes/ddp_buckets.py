@@ -1,6 +1,7 @@
 """DDP's buckets: small enough that transfers begin early, large enough that latency stays small."""
 
 import math
+from dataclasses import replace
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.recipes.formulas import (
@@ -17,6 +18,8 @@ from perfkit.recipes.recipe import Application, Numerics, Parameter, Prediction,
 
 MIB = 2**20
 SIZES_MB = (1.0, 2.0, 4.0, 10.0, 25.0, 50.0, 100.0)
+SEARCHED = 4
+"""So many sizes are measured by a search, those that the formula ranks first."""
 FIRST_MB = 1.0
 """DDP's first bucket unless a size is given (torch.distributed._DEFAULT_FIRST_BUCKET_BYTES)."""
 DEFAULT_MB = 25.0
@@ -43,7 +46,11 @@ def exposed_with(size_mb: float, total_mb: float, wire_ms: float, backward_ms: f
 
 
 def predict(situation: Situation) -> Prediction | Refusal:
-    """Search the sizes by the formula; the measured exposed time stands for the present size."""
+    """Rank the sizes by the formula; the measured exposed time stands for the present size.
+
+    Of sizes with the same number of buckets the largest stands for all. The best ones are worth
+    measuring: near the optimum the formula is flatter than it is exact.
+    """
     if refusal := no_steps(situation) or needs_ddp(situation):
         return refusal
     analysis = situation.analysis
@@ -57,14 +64,22 @@ def predict(situation: Situation) -> Prediction | Refusal:
     if present != DEFAULT_MB:
         return Refusal(reason=f"the script chose bucket_cap_mb={present:g} itself")
     wire = max(wire, exposed)
-    costs = {s: exposed_with(s, gradients, wire, backward) for s in SIZES_MB if s <= present}
-    best = min(costs, key=lambda s: (round(costs[s], 1), -s), default=present)
-    then = now - exposed + min(costs.get(best, exposed), exposed)
+    sizes = {math.ceil(gradients / size): size for size in SIZES_MB if size <= present}.values()
+    costs = {size: exposed_with(size, gradients, wire, backward) for size in sizes}
+    ranked = sorted(costs, key=lambda size: (round(costs[size], 1), -size))[:SEARCHED]
+    best, *others = (_with_size(now, exposed, gradients, size, costs[size]) for size in ranked)
+    return replace(best, others=tuple(others))
+
+
+def _with_size(
+    now_ms: float, exposed_now_ms: float, gradients_mb: float, size_mb: float, exposed: float
+) -> Prediction:
+    then = now_ms - exposed_now_ms + min(exposed, exposed_now_ms)
     why = (
-        f"{gradients:.0f} MiB of gradients in buckets of {best:g} MiB leave "
-        f"{costs.get(best, exposed):.0f} of {exposed:.0f} ms exposed"
+        f"{gradients_mb:.0f} MiB of gradients in buckets of {size_mb:g} MiB leave "
+        f"{exposed:.0f} of {exposed_now_ms:.0f} ms exposed"
     )
-    return predicted(now, then, min(exposed / now, 0.99), why, {"mb": best})
+    return predicted(now_ms, then, min(exposed_now_ms / now_ms, 0.99), why, {"mb": size_mb})
 
 
 RECIPE = Recipe(

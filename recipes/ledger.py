@@ -49,6 +49,15 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True):
     parameters: float | None = None
 
 
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipe with one of the parameters that were searched: runs that chose, and no more."""
+
+    label: str
+    expected: float | None  # the speed-up that was predicted for it
+    step_ms: tuple[float, ...]  # () where it failed
+    reason: str = ""  # how it failed
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One recipe that was considered. decision: kept, reverted, refused, not_tried."""
 
@@ -63,6 +72,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     measured: Pairs | None = None
     numbers: Numbers | None = None
     memory_ratio: float | None = None  # peak with the recipe over peak without it
+    searched: tuple[Setting, ...] = ()  # parameters that were measured before one was compared
 
 
 class Diagnosed(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ class Numerics(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One setting of a recipe. `choices` are what a search tries, best guess first."""
+    """One setting of a recipe. `choices` are values that are worth a try, best guess first."""
 
     name: str
     default: Value
@@ -62,6 +62,7 @@ class Prediction:
     basis: str  # "formula", "replay", "none"
     why: str  # the formula with this run's numbers in it
     values: Values = field(default_factory=dict)  # parameters that the prediction is for
+    others: tuple["Prediction", ...] = ()  # for other parameters: a search measures them too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

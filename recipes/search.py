@@ -9,6 +9,7 @@ search decides, and the same answers lead to the same trials, so that it can be 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import log
 from typing import Protocol
 
 import msgspec
@@ -22,6 +23,8 @@ from perfkit.recipes.measured import STEPS, Measured, Wanted
 from perfkit.recipes.recipe import Numerics, Recipe, Situation
 from perfkit.recipes.statistics import PILOT_PAIRS, Noise, Outcome, noise_of
 
+SEARCH_RUNS = 2
+"""Runs of each parameter of a recipe, to choose among them."""
 MORE_MEMORY = 1.1
 """A recipe may need so many times the memory."""
 REASONS = {
@@ -127,14 +130,16 @@ class Search:
             reserve = self._cost_of_pairs() if self.stack else 0.0
             if not offered:
                 return "nothing else is predicted to be worth trying"
-            if self.spent_s + self._cost_of_pairs() + reserve > self.settings.budget_s:
+            cost = self._cost_of_pairs() + self._cost_of_choosing(offered[0])
+            if self.spent_s + cost + reserve > self.settings.budget_s:
                 self._not_tried(offered, "the budget is spent")
                 return "the budget is spent"
             candidate = offered[0]
             done.add(candidate.choice.recipe.id)
-            if not self._try(candidate):
+            kept = self._try(candidate)
+            if kept is None:
                 continue
-            self.stack.append(candidate.choice)
+            self.stack.append(kept)
             self._note(stack=tuple(choice.label for choice in self.stack))
             again = self._diagnose(f"diagnosis-{len(self.stack)}")
             if isinstance(again, Refusal):
@@ -154,10 +159,14 @@ class Search:
         self._note(attempts=(*tried, *found.left_out))
         return found.candidates
 
-    def _try(self, candidate: Candidate) -> bool:
-        """Compare a candidate with the stack so far; True if it is kept."""
+    def _try(self, candidate: Candidate) -> Choice | None:
+        """Compare a candidate with the stack so far; return what is kept of it."""
         assert self.noise is not None and self.floor is not None
         self.tries(candidate)
+        chosen, searched = self._choose(candidate)
+        if chosen is not candidate:
+            candidate = chosen
+            self.tries(candidate)
         recipe, floor = candidate.choice.recipe, self.floor
         allowed = guard.tolerance_of(recipe.id, candidate.numerics)
         seen: list[guard.Guarded] = []
@@ -178,11 +187,46 @@ class Search:
         done = comparing.compare(
             _Counted(self), name, (base, with_it), self.noise.pairs, check=check
         )
-        self._write(candidate, done, seen[0] if seen else None)
-        return self.book.attempts[-1].decision == "kept"
+        self._write(candidate, done, seen[0] if seen else None, searched)
+        return candidate.choice if self.book.attempts[-1].decision == "kept" else None
+
+    def _choose(self, candidate: Candidate) -> tuple[Candidate, tuple[ledger.Setting, ...]]:
+        """Run a recipe with each of its parameters, there and back, and take the fastest.
+
+        What is chosen is then compared on runs of its own, so that luck in choosing gains nothing.
+        """
+        settings = (candidate, *candidate.others)
+        if len(settings) == 1:
+            return candidate, ()
+        runs: dict[str, list[Measured]] = {one.choice.label: [] for one in settings}
+        for number in range(1, SEARCH_RUNS + 1):
+            for one in settings if number % 2 else settings[::-1]:
+                label = one.choice.label
+                if not all(_usable(earlier) for earlier in runs[label]):
+                    continue
+                name = f"search-{len(self.stack)}-{label.replace(':', '-')}-run{number}"
+                stack = (*self.stack, one.choice)
+                runs[label].append(self._run(Wanted(name=name, stack=stack)))
+        whole = [one for one in settings if all(_usable(m) for m in runs[one.choice.label])]
+        times = {one.choice.label: _times(runs[one.choice.label]) for one in settings}
+        chosen = min(whole, key=lambda one: sum(map(log, times[one.choice.label])), default=None)
+        searched = tuple(
+            ledger.Setting(
+                label=one.choice.label,
+                expected=one.forecast.expected,
+                step_ms=times[one.choice.label],
+                reason=next((m.reason for m in runs[one.choice.label] if m.reason), ""),
+            )
+            for one in settings
+        )
+        return chosen or candidate, searched
 
     def _write(
-        self, candidate: Candidate, done: comparing.Comparison, guarded: guard.Guarded | None
+        self,
+        candidate: Candidate,
+        done: comparing.Comparison,
+        guarded: guard.Guarded | None,
+        searched: tuple[ledger.Setting, ...],
     ) -> None:
         """Decide, and write the decision down with its reason."""
         decision, reason = decide(done)
@@ -200,6 +244,7 @@ class Search:
             measured=done.pairs(),
             numbers=None if guarded is None else _numbers(guarded),
             memory_ratio=memory_ratio(done.base[0], done.variant[0]) if done.base else None,
+            searched=searched,
         )
         self._note(attempts=(*before, attempt))
 
@@ -248,8 +293,14 @@ class Search:
     def _cost_of_pairs(self) -> float:
         """Estimate the seconds that one comparison takes."""
         assert self.noise is not None
-        each = self.spent_s / (self.trials + len(self.book.diagnosed))
-        return 2 * self.noise.pairs * each
+        return 2 * self.noise.pairs * self._cost_of_trial()
+
+    def _cost_of_choosing(self, candidate: Candidate) -> float:
+        settings = len(candidate.others) + 1
+        return SEARCH_RUNS * settings * self._cost_of_trial() if settings > 1 else 0.0
+
+    def _cost_of_trial(self) -> float:
+        return self.spent_s / (self.trials + len(self.book.diagnosed))
 
     def _not_tried(self, left: Sequence[Candidate], reason: str) -> None:
         rest = tuple(
@@ -298,6 +349,14 @@ def decide(done: comparing.Comparison) -> tuple[str, str]:
             f"inconclusive: the machine is too noisy to see less than {found.resolves - 1:.0%}"
         )
     return "reverted", REASONS[found.outcome]
+
+
+def _usable(measured: Measured) -> bool:
+    return measured.ok and measured.step_ms is not None and not measured.refused
+
+
+def _times(runs: Sequence[Measured]) -> tuple[float, ...]:
+    return tuple(m.step_ms for m in runs if m.step_ms is not None)
 
 
 def memory_ratio(base: Measured, variant: Measured) -> float | None:

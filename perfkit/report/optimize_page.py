@@ -7,7 +7,7 @@ from perfkit.recipes.ledger import Attempt, Optimization, Pairs
 from perfkit.report import html
 from perfkit.report.model import Block, Cell, Column, Note, Page, Section, Table
 from perfkit.report.names import name
-from perfkit.report.optimize_text import measured, numbers, predicted, stopped
+from perfkit.report.optimize_text import measured, numbers, predicted, searched, stopped
 
 
 def render(found: Optimization, *, light: bool = True) -> str:
@@ -83,8 +83,15 @@ def _row(attempt: Attempt) -> tuple[Cell, ...]:
         Cell(text=numbers(attempt)),
         Cell(text="" if memory is None else units.ratio(memory), value=memory),
         Cell(text=attempt.decision.replace("_", " ")),
-        Cell(text=name(attempt.reason, 300)),
+        Cell(text=name(_reason(attempt), 300)),
     )
+
+
+def _reason(attempt: Attempt) -> str:
+    tried = f"searched: {searched(attempt)}" if attempt.searched else ""
+    left = attempt.measured.disturbed if attempt.measured is not None else ()
+    out = f"{len(left)} pairs left out because the load by others changed" if left else ""
+    return "; ".join(text for text in (attempt.reason, out, tried) if text)
 
 
 def _runs(pairs: Pairs) -> str:

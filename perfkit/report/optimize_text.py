@@ -84,11 +84,21 @@ def measured(pairs: Pairs) -> str:
     """Return a measured ratio with its interval and the number of pairs."""
     count = len(pairs.base_ms)
     if pairs.ratio is None:
-        return "one pair only"
+        return f"not judged, {count} pair{'s' * (count != 1)}"
     text = f"{units.ratio(pairs.ratio)} [{pairs.low:.2f}, {pairs.high:.2f}] over {count} pairs"
     if pairs.disturbed:
         text += f", {len(pairs.disturbed)} left out because the load by others changed"
     return text
+
+
+def searched(attempt: Attempt) -> str:
+    """Say what each parameter that was searched took."""
+    return "; ".join(
+        f"{one.label.partition(':')[2]} {' and '.join(f'{ms:.1f}' for ms in one.step_ms)} ms"
+        if one.step_ms
+        else f"{one.label.partition(':')[2]} failed"
+        for one in attempt.searched
+    )
 
 
 def numbers(attempt: Attempt) -> str:
@@ -136,6 +146,8 @@ def _table(found: Optimization) -> Iterator[str]:
             f"{numbers(attempt)}"
         ).rstrip()
         yield f"{'':<{wide}}  {attempt.decision}{reason}"
+        if attempt.searched:
+            yield f"{'':<{wide}}  searched: {searched(attempt)}"
 
 
 def _rest(found: Optimization) -> Iterator[str]:

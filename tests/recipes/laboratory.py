@@ -1,7 +1,7 @@
 """A laboratory in which step times and numbers follow a made-up law: no process is started."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from perfkit.recipes.recipe import (
     Prediction,
     Recipe,
     Situation,
+    Value,
 )
 from perfkit.recipes.search import Diagnosis, Search, Settings
 from perfkit.trace.numerics import RankNumbers
@@ -32,15 +33,24 @@ def recipe(
     numerics: Numerics = Numerics.EXACT,
     keeps: bool = True,
     refuses: str = "",
+    sizes: Mapping[int, float] | None = None,
 ) -> Recipe:
-    """Return a recipe that predicts this speed-up wherever it is asked."""
+    """Return a recipe that predicts this speed-up wherever it is asked, or one for each size."""
+    wanted: list[tuple[dict[str, Value], float | None]] = [({}, gain)]
+    if sizes is not None:
+        wanted = [({"mb": size}, known) for size, known in sizes.items()]
 
     def applicable(situation: Situation) -> Prediction | Refusal:
         if refuses:
             return Refusal(reason=refuses)
-        return Prediction(
-            ceiling=gain, expected=gain, low=gain, high=gain, basis="formula", why="made up"
-        )
+        first, *others = (
+            Prediction(
+                ceiling=known, expected=known, low=known, high=known, basis="formula",
+                why="made up", values=values,
+            )
+            for values, known in wanted
+        )  # fmt: skip
+        return replace(first, others=tuple(others))
 
     return Recipe(
         id=name,
@@ -74,7 +84,10 @@ def numbers(shift: float = 0.0, *, ranks: int = 2, apart: bool = False) -> list[
 
 @dataclass
 class FakeLaboratory:
-    """Measures by `law`: the recipes that are on -> ms. `noise`: sd of the log of a run."""
+    """Measures by `law`: the recipes that are on, and their labels -> ms.
+
+    `noise`: sd of the log of a run.
+    """
 
     law: Law
     noise: float = 0.0
@@ -93,7 +106,7 @@ class FakeLaboratory:
         if self.interrupt_after is not None and len(self.ran) >= self.interrupt_after:
             raise KeyboardInterrupt
         self.ran.append(wanted.name)
-        on = frozenset(choice.recipe.id for choice in wanted.stack)
+        on = frozenset(name for c in wanted.stack for name in (c.recipe.id, c.label))
         for name in sorted(on & self.trouble.keys()):
             return Measured(wanted=wanted, ok=False, reason=self.trouble[name], seconds=1.0)
         ms = self.law(on) * float(np.exp(self.chance.normal(0, self.noise)))

@@ -134,6 +134,42 @@ def test_levels_of_numerics_are_opt_in_and_add_up() -> None:
     assert decisions(book)["debugs"] == "not_tried"
 
 
+SIZED = recipe("sized", None, sizes={4: 1.3, 2: 1.25, 1: 1.2})
+
+
+def test_parameters_are_searched_and_the_fastest_is_compared_on_other_runs() -> None:
+    def law(on: frozenset[str]) -> float:
+        return {"sized:mb=4": 80.0, "sized:mb=2": 70.0, "sized:mb=1": 90.0}.get(
+            next((name for name in on if ":" in name), ""), 100.0
+        )
+
+    laboratory = FakeLaboratory(law, noise=0.002)
+    book = search(laboratory, [SIZED])
+    (kept,) = book.attempts
+    assert (kept.decision, kept.label, kept.forecast.expected) == ("kept", "sized:mb=2", 1.25)
+    assert book.stack == ("sized:mb=2",)
+    assert [s.label for s in kept.searched] == ["sized:mb=4", "sized:mb=2", "sized:mb=1"]
+    assert all(len(s.step_ms) == 2 for s in kept.searched)
+    chose = [name for name in laboratory.ran if name.startswith("search-")]
+    assert [name[-6] for name in chose] == ["4", "2", "1", "1", "2", "4"]  # there and back
+    assert kept.measured is not None
+    assert not {name for pair in kept.measured.trials for name in pair} & set(chose)
+
+
+def test_a_parameter_that_fails_is_not_chosen() -> None:
+    def law(on: frozenset[str]) -> float:
+        return 70.0 if "sized" in on else 100.0
+
+    laboratory = FakeLaboratory(law, trouble={"sized:mb=4": "it hung"})
+    (kept,) = search(laboratory, [SIZED]).attempts
+    assert kept.label in ("sized:mb=2", "sized:mb=1")
+    failed = kept.searched[0]
+    assert (failed.label, failed.step_ms, failed.reason) == ("sized:mb=4", (), "it hung")
+    everywhere = FakeLaboratory(law, trouble={"sized": "it hung"})
+    (out,) = search(everywhere, [SIZED]).attempts
+    assert (out.decision, out.reason) == ("reverted", "it hung")
+
+
 def test_small_predictions_are_not_tried() -> None:
     laboratory = FakeLaboratory(lambda on: 100.0)
     book = search(laboratory, [recipe("tiny", 1.01), recipe("silent", None)])

@@ -63,6 +63,17 @@ def test_the_summary_has_prediction_measurement_and_decision() -> None:
     assert "too noisy" not in shown
 
 
+def test_parameters_that_were_searched_are_shown() -> None:
+    settings = (
+        ledger.Setting(label="ddp-buckets:mb=4", expected=1.3, step_ms=(80.04, 81.0)),
+        ledger.Setting(label="ddp-buckets:mb=1", expected=1.2, step_ms=(), reason="it hung"),
+    )
+    found = book(attempts=(replace(KEPT, searched=settings),))
+    shown = "mb=4 80.0 and 81.0 ms; mb=1 failed"
+    assert shown in optimize_text.render(found, report_path="x.html")
+    assert shown in optimize_page.render(found)
+
+
 def test_a_prediction_says_how_earlier_ones_fared() -> None:
     assert "either way" not in optimize_text.announced("overlap", FORECAST)
     known = replace(FORECAST, past=3, past_error=0.08)
