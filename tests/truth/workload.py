@@ -228,6 +228,8 @@ def train(args: argparse.Namespace, stream: TextIO) -> None:
         watch.start()
         loss = model(batch)
         watch.stop("forward_ns")
+        if step == args.kill_at_step:
+            dist.barrier()  # the others have ended the step before it: none loses its messages
         if step == args.kill_at_step and slow:
             os.kill(os.getpid(), signal.SIGKILL)
         watch.start()

@@ -69,6 +69,8 @@ def train(options: argparse.Namespace) -> None:
     own = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
     batches = endless(loader)
     for step in range(options.steps):
+        if step == options.at and options.end == "kill":
+            dist.barrier()  # the others have ended the step before it: none loses its messages
         if step == options.at and rank == world - 1:
             end_as_told(options.end)
         if step == options.profile:
