@@ -9,7 +9,6 @@ from perfkit.recipes.activation import Choice
 from perfkit.recipes.measured import STEPS, WARM_UP, Measured, Wanted, backlog
 from perfkit.recipes.statistics import (
     FIRST_LOOK,
-    LEAST_GAIN,
     Judgement,
     is_plain,
     judge,
@@ -105,7 +104,7 @@ def compare(
     pairs: int,
     *,
     check: Check = lambda base, variant: "",
-    least_gain: float = LEAST_GAIN,
+    seed: int = 0,
 ) -> Comparison:
     """Compare the first stack (baseline) with the second, `pairs` pairs in random order.
 
@@ -119,7 +118,7 @@ def compare(
     for number, base_first in enumerate(order_of(name, pairs + MORE_PAIRS), 1):
         if done.is_enough(number - 1, pairs):
             break
-        base, variant = _pair(laboratory, f"{name}-pair{number}", arms, base_first)
+        base, variant = _pair(laboratory, f"{name}-pair{number}", arms, base_first, seed)
         if not _usable(variant):
             done.out = variant.reason or _too_few(variant)
             return done
@@ -136,19 +135,19 @@ def compare(
     if len(done.base) < FIRST_LOOK:
         done.count_all()
     if len(done.base) >= 2:
-        done.found = judge(done.base_ms, done.variant_ms, least_gain=least_gain)
+        done.found = judge(done.base_ms, done.variant_ms)
         done.broken = ""
     return done
 
 
 def _pair(
-    laboratory: Laboratory, name: str, arms: tuple[Stack, Stack], base_first: bool
+    laboratory: Laboratory, name: str, arms: tuple[Stack, Stack], base_first: bool, seed: int
 ) -> tuple[Measured, Measured]:
     """Run both arms with the same steps, so that what is discarded is the same."""
     ahead = 2 * max(backlog(arms[0]), backlog(arms[1]))
     steps, discard = STEPS + ahead, WARM_UP + ahead
     base, variant = (
-        Wanted(name=f"{name}-{arm}", stack=stack, steps=steps, discard=discard)
+        Wanted(name=f"{name}-{arm}", stack=stack, steps=steps, discard=discard, seed=seed)
         for arm, stack in zip(("without", "with"), arms, strict=True)
     )
     if base_first:

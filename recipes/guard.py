@@ -6,7 +6,7 @@ Point-wise comparison holds for short runs only: two correct 16-bit runs part af
 steps, so that 16-bit classes compare smoothed losses and the mean signed difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -69,6 +69,26 @@ def tolerance_of(recipe: str, numerics: Numerics) -> Tolerance:
     if numerics is Numerics.ALGORITHM:
         return UNJUDGED
     return _OF_RECIPE.get(recipe, SIXTEEN_BIT)
+
+
+def loosest(tolerances: Sequence[Tolerance]) -> Tolerance:
+    """Return the tolerance of several recipes together: each limit is the widest of theirs."""
+
+    def widest(limits: Sequence[float | None], pick: Callable[..., float]) -> float | None:
+        known = [limit for limit in limits if limit is not None]
+        return pick(known) if known and len(known) == len(limits) else None
+
+    if any(one is UNJUDGED for one in tolerances):
+        return UNJUDGED
+    return Tolerance(
+        first_loss=widest([one.first_loss for one in tolerances], max),
+        cosine=widest([one.cosine for one in tolerances], min),
+        gradient=widest([one.gradient for one in tolerances], max),
+        trajectory=widest([one.trajectory for one in tolerances], max),
+        smoothed=any(one.smoothed for one in tolerances),
+        parameters=widest([one.parameters for one in tolerances], max),
+        floors=max((one.floors for one in tolerances), default=10.0),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

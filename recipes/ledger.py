@@ -121,6 +121,7 @@ class Optimization(msgspec.Struct, frozen=True, kw_only=True):
     stack: tuple[str, ...] = ()
     confirmation: Pairs | None = None  # original against the final stack, fresh runs
     confirmed: bool = False
+    not_confirmed: str = ""  # why not
     ablations: tuple[Ablation, ...] = ()
     changes: tuple[Change, ...] = ()
     stopped: str = ""

@@ -19,19 +19,14 @@ from perfkit.analyzers.refusal import Refusal
 from perfkit.recipes import comparing, guard, ledger
 from perfkit.recipes.activation import Choice
 from perfkit.recipes.candidates import Candidate, candidates
+from perfkit.recipes.decisions import Checks, decide, memory_ratio
 from perfkit.recipes.measured import STEPS, Measured, Wanted
 from perfkit.recipes.recipe import Numerics, Recipe, Situation
-from perfkit.recipes.statistics import PILOT_PAIRS, Noise, Outcome, noise_of
+from perfkit.recipes.statistics import PILOT_PAIRS, Noise, noise_of
 
+FRESH_SEED = 1
 SEARCH_RUNS = 2
 """Runs of each parameter of a recipe, to choose among them."""
-MORE_MEMORY = 1.1
-"""A recipe may need so many times the memory."""
-REASONS = {
-    Outcome.SLOWER: "slower",
-    Outcome.NO_GAIN: "no gain that would be worth it",
-    Outcome.INCONCLUSIVE: "inconclusive",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +69,7 @@ class Search:
     trials: int = 0
     stack: list[Choice] = field(default_factory=list)
     floor: guard.Distance | None = None
+    allowed: list[guard.Tolerance] = field(default_factory=list)  # of what was kept
     noise: Noise | None = None
 
     def run(self) -> ledger.Optimization | Refusal:
@@ -167,28 +163,20 @@ class Search:
         if chosen is not candidate:
             candidate = chosen
             self.tries(candidate)
-        recipe, floor = candidate.choice.recipe, self.floor
+        recipe = candidate.choice.recipe
         allowed = guard.tolerance_of(recipe.id, candidate.numerics)
-        seen: list[guard.Guarded] = []
-
-        def check(base: Measured, variant: Measured) -> str:
-            if recipe.id in variant.refused:
-                return f"refused: {variant.refused[recipe.id]}"
-            ratio = memory_ratio(base, variant)
-            if ratio is not None and ratio > MORE_MEMORY:
-                return f"it needs {ratio:.2f} times the memory"
-            if not seen:
-                seen.append(guard.guard(base.numbers, variant.numbers, floor, allowed))
-            return "" if seen[0].ok else seen[0].reason
-
+        check = Checks((recipe.id,), self.floor, allowed)
         base = tuple(self.stack)
         with_it = (*base, candidate.choice)
         name = f"try-{len(self.stack)}-{recipe.id}"
         done = comparing.compare(
             _Counted(self), name, (base, with_it), self.noise.pairs, check=check
         )
-        self._write(candidate, done, seen[0] if seen else None, searched)
-        return candidate.choice if self.book.attempts[-1].decision == "kept" else None
+        self._write(candidate, done, check.numbers(), searched)
+        if self.book.attempts[-1].decision != "kept":
+            return None
+        self.allowed.append(allowed)
+        return candidate.choice
 
     def _choose(self, candidate: Candidate) -> tuple[Candidate, tuple[ledger.Setting, ...]]:
         """Run a recipe with each of its parameters, there and back, and take the fastest.
@@ -225,7 +213,7 @@ class Search:
         self,
         candidate: Candidate,
         done: comparing.Comparison,
-        guarded: guard.Guarded | None,
+        numbers: ledger.Numbers | None,
         searched: tuple[ledger.Setting, ...],
     ) -> None:
         """Decide, and write the decision down with its reason."""
@@ -242,22 +230,32 @@ class Search:
             reason=reason,
             stack=tuple(c.label for c in self.stack),
             measured=done.pairs(),
-            numbers=None if guarded is None else _numbers(guarded),
+            numbers=numbers,
             memory_ratio=memory_ratio(done.base[0], done.variant[0]) if done.base else None,
             searched=searched,
         )
         self._note(attempts=(*before, attempt))
 
     def _confirm(self) -> None:
-        """Compare the original with the final stack on runs that decided nothing."""
+        """Compare the original with the final stack on runs that decided nothing.
+
+        They have a seed of their own, where the script leaves the seed to us.
+        """
         if not self.stack:
             return
-        assert self.noise is not None
+        assert self.noise is not None and self.floor is not None
+        names = [choice.recipe.id for choice in self.stack]
+        check = Checks(names, self.floor, guard.loosest(self.allowed))
         done = comparing.compare(
-            _Counted(self), "confirm", ((), tuple(self.stack)), self.noise.pairs
+            _Counted(self),
+            "confirm",
+            ((), tuple(self.stack)),
+            self.noise.pairs,
+            check=check,
+            seed=FRESH_SEED,
         )
-        faster = done.found is not None and done.found.outcome is Outcome.FASTER
-        self._note(confirmation=done.pairs(), confirmed=faster)
+        decision, reason = decide(done)
+        self._note(confirmation=done.pairs(), confirmed=decision == "kept", not_confirmed=reason)
 
     def _ablate(self) -> None:
         """Take each part of the stack out once; () where the stack is one recipe."""
@@ -332,47 +330,9 @@ class _Counted:
         return self.search._run(wanted)
 
 
-def decide(done: comparing.Comparison) -> tuple[str, str]:
-    """Return the decision on a comparison and its reason."""
-    if done.out:
-        refused = done.out.startswith("refused: ")
-        return (
-            ("refused", done.out.removeprefix("refused: ")) if refused else ("reverted", done.out)
-        )
-    if done.found is None:
-        return "reverted", f"the runs without it failed: {done.broken}"
-    found = done.found
-    if found.outcome is Outcome.FASTER:
-        return "kept", ""
-    if found.outcome is Outcome.TOO_NOISY:
-        return "reverted", (
-            f"inconclusive: the machine is too noisy to see less than {found.resolves - 1:.0%}"
-        )
-    return "reverted", REASONS[found.outcome]
-
-
 def _usable(measured: Measured) -> bool:
     return measured.ok and measured.step_ms is not None and not measured.refused
 
 
 def _times(runs: Sequence[Measured]) -> tuple[float, ...]:
     return tuple(m.step_ms for m in runs if m.step_ms is not None)
-
-
-def memory_ratio(base: Measured, variant: Measured) -> float | None:
-    """Return the peak memory with a recipe over that without; None where it is not known."""
-    if not base.peak_bytes or variant.peak_bytes is None:
-        return None
-    return variant.peak_bytes / base.peak_bytes
-
-
-def _numbers(guarded: guard.Guarded) -> ledger.Numbers:
-    moved = guarded.distance
-    return ledger.Numbers(
-        ok=guarded.ok,
-        reason=guarded.reason,
-        first_loss=None if moved is None else moved.first_loss,
-        gradient=None if moved is None else moved.gradient,
-        trajectory=None if moved is None else moved.trajectory,
-        parameters=None if moved is None else moved.parameters,
-    )

@@ -23,8 +23,7 @@ from perfkit.trace.runner import Ended, Trial
 if TYPE_CHECKING:
     from perfkit.analyzers.result import Analysis
 
-SEED = "20260"
-NOT_SEEDED = {"PERFKIT_NUMERICS": SEED, "PYTHONHASHSEED": "0"}
+SEED = 20260
 LEAST_LIMIT_S, TIMES_BASELINE = 60, 5
 FIRST_LIMIT_S = 3600.0
 DIAGNOSED_STEPS = STEPS + DEFAULT_WINDOW[1] - DEFAULT_WINDOW[0] + 2
@@ -34,8 +33,8 @@ DIAGNOSED_STEPS = STEPS + DEFAULT_WINDOW[1] - DEFAULT_WINDOW[0] + 2
 class Trials:
     """Runs trials of `command` in `place`; finished ones are taken from its home.
 
-    `limit_s`: how long the first may take;
-    later ones get five times what the first took, so that a hang does not cost an hour.
+    `limit_s`: how long the first may take; later ones get five times what the first took, so that a
+    hang does not cost an hour.
     """
 
     command: tuple[str, ...]
@@ -56,7 +55,7 @@ class Trials:
             del recipe
             return Measured(wanted=wanted, ok=False, reason=f"refused: {refusal}")
         limits = Limits(seconds=self.limit_s, steps=wanted.steps, windows=(), trace=False)
-        ended = self._launch(wanted.name, wanted.stack, limits)
+        ended = self._launch(wanted.name, wanted.stack, limits, wanted.seed)
         if not ended.ok:
             reason = ended.reason if ended.log is None else f"{ended.reason} ({ended.log.name})"
             return Measured(wanted=wanted, ok=False, reason=reason, seconds=ended.seconds)
@@ -93,8 +92,9 @@ class Trials:
         situation = situation_of(analysis, run, self.environ)
         return Diagnosis(situation=situation, diagnosed=diagnosed, seconds=ended.seconds)
 
-    def _launch(self, name: str, stack: Sequence[Choice], limits: Limits) -> Ended:
-        variables = {**NOT_SEEDED, **activate(stack, self.environ).environment}
+    def _launch(self, name: str, stack: Sequence[Choice], limits: Limits, seed: int = 0) -> Ended:
+        seeds = {"PERFKIT_NUMERICS": str(SEED + seed), "PYTHONHASHSEED": str(seed)}
+        variables = {**seeds, **activate(stack, self.environ).environment}
         experiment = Experiment(self.home, limits, on_begin=self._begins)
         runner = CarefulRunner(experiment, self.place)
         trial = Trial(name=name, command=self.command, environment=variables)

@@ -29,12 +29,11 @@ def sentence(found: Optimization) -> str:
             f"faster for certain. {stopped(found)}"
         )
     recipes = " + ".join(found.stack)
-    if found.confirmation is None:
-        return f"Kept, but not confirmed, because its runs failed: {recipes}."
-    if not found.confirmed:
+    if not found.confirmed or found.confirmation is None:
+        shown = "" if found.confirmation is None else f"{measured(found.confirmation)}, "
         return (
             f"Not confirmed: {recipes} gained when tried one by one, but fresh runs of all "
-            f"together say {measured(found.confirmation)}. Do not rely on it."
+            f"together say {shown}{found.not_confirmed or 'nothing'}. Do not rely on it."
         )
     return f"{recipes}: {measured(found.confirmation)}, confirmed on fresh runs. {stopped(found)}"
 

@@ -199,7 +199,7 @@ def test_trials_are_seeded_and_offline(real: Trials, monkeypatch: pytest.MonkeyP
     measured: Measured = real.run(Wanted(name="baseline-1"))
     assert not measured.ok  # no rank recorded anything
     (trial,) = seen
-    assert trial.environment["PERFKIT_NUMERICS"] == trials.SEED
+    assert trial.environment["PERFKIT_NUMERICS"] == str(trials.SEED)
     assert OFFLINE.items() <= trial.environment.items()
 
 

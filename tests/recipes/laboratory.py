@@ -95,7 +95,9 @@ class FakeLaboratory:
     trouble: dict[str, str] = field(default_factory=dict)  # recipe -> why its run fails
     refused: dict[str, str] = field(default_factory=dict)
     shifts: dict[str, float] = field(default_factory=dict)  # recipe -> what it does to numbers
+    parts: frozenset[frozenset[str]] = frozenset()  # recipes that together make ranks diverge
     seed: int = 0
+    seeds: dict[str, int] = field(default_factory=dict)  # of each trial
     ran: list[str] = field(default_factory=list)
     interrupt_after: int | None = None
 
@@ -106,6 +108,7 @@ class FakeLaboratory:
         if self.interrupt_after is not None and len(self.ran) >= self.interrupt_after:
             raise KeyboardInterrupt
         self.ran.append(wanted.name)
+        self.seeds[wanted.name] = wanted.seed
         on = frozenset(name for c in wanted.stack for name in (c.recipe.id, c.label))
         for name in sorted(on & self.trouble.keys()):
             return Measured(wanted=wanted, ok=False, reason=self.trouble[name], seconds=1.0)
@@ -117,7 +120,7 @@ class FakeLaboratory:
             step_ms=ms,
             steps_made=wanted.steps,
             seconds=self.seconds,
-            numbers=numbers(shift),
+            numbers=numbers(shift, apart=any(part <= on for part in self.parts)),
             refused={name: why for name, why in self.refused.items() if name in on},
         )
 

@@ -101,3 +101,12 @@ def test_tolerances_by_recipe_and_class() -> None:
     assert guard.tolerance_of("bf16-gradients", Numerics.NUMERICS) is guard.COMPRESSED
     assert guard.tolerance_of("amp-bf16", Numerics.NUMERICS) is guard.SIXTEEN_BIT
     assert guard.tolerance_of("powersgd", Numerics.ALGORITHM) is guard.UNJUDGED
+
+
+def test_recipes_together_may_move_the_numbers_as_the_widest_of_them() -> None:
+    both = guard.loosest([guard.REDUCED, guard.COMPRESSED])
+    assert (both.first_loss, both.cosine) == (1e-3, 0.9999)
+    assert (both.gradient, both.trajectory, both.smoothed) == (1e-2, 0.02, True)
+    assert guard.loosest([guard.EXACT]) == guard.EXACT
+    assert guard.loosest([guard.EXACT, guard.REORDERED]).parameters is None
+    assert guard.loosest([guard.EXACT, guard.UNJUDGED]) is guard.UNJUDGED

@@ -91,6 +91,33 @@ def test_a_recipe_that_fails_is_reverted_and_the_search_goes_on(trouble: str) ->
     assert reason(book, "broken") == trouble
 
 
+def test_a_recipe_that_makes_ranks_diverge_is_reverted_and_the_search_goes_on() -> None:
+    laboratory = FakeLaboratory(
+        lambda on: 100 * 0.5 ** len(on), noise=0.002, parts=frozenset({frozenset({"wild"})})
+    )
+    book = search(laboratory, [recipe("wild", 3.0), recipe("good", 1.4)])
+    assert decisions(book) == {"wild": "reverted", "good": "kept"}
+    assert reason(book, "wild") == "the ranks' parameters are no longer equal"
+
+
+def test_recipes_that_do_not_get_on_are_not_confirmed() -> None:
+    class Moody(FakeLaboratory):
+        """Two recipes that part the ranks together, but only in runs of another seed."""
+
+        def run(self, wanted: Wanted) -> Measured:
+            both = frozenset({frozenset({"one", "two"})})
+            self.parts = both if wanted.seed else frozenset()
+            return super().run(wanted)
+
+    laboratory = Moody(lambda on: 100 * 0.8 ** len(on), noise=0.002)
+    book = search(laboratory, [recipe("one", 1.3), recipe("two", 1.2)])
+    assert book.stack == ("one", "two")
+    assert not book.confirmed
+    assert book.not_confirmed == "the ranks' parameters are no longer equal"
+    fresh = {name for name, seed in laboratory.seeds.items() if seed}
+    assert fresh and all(name.startswith("confirm-") for name in fresh)
+
+
 def test_a_recipe_that_moves_the_numbers_is_reverted_whatever_it_gains() -> None:
     laboratory = FakeLaboratory(
         lambda on: 100 * 0.5 ** len(on), noise=0.002, shifts={"wrong": 1e-3, "right": 1e-9}
