@@ -28,6 +28,8 @@ PERFKIT = (sys.executable, "-m", "perfkit")
 ROOT = Path(__file__).parent.parent.parent
 PORT = 29517  # inside a namespace of our own nobody else listens
 DEFAULT_WINDOW = range(10, 20)  # perfkit's own
+TIMED = DEFAULT_WINDOW[:-1]
+"""The window without its last step: that one lasts until perfkit has saved what it traced."""
 _numbers = itertools.count()
 
 
@@ -42,7 +44,15 @@ class StepTruth:
     forward_ms: float
     backward_ms: float
     checkpoint_ms: float
+    forward_device_ms: float  # the sleeping accelerator's part of forward, as long as it really was
+    backward_device_ms: float
     delayed_ms: float  # ready to run while another process had the processor
+
+    @property
+    def parts_ms(self) -> float:
+        """What the parts of the step take together: nothing of perfkit's own is in them."""
+        inside = self.forward_ms + self.backward_ms
+        return self.input_ms + self.host_ms + inside + self.checkpoint_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class Ended:
 
 
 def undisturbed(
-    folder: Path, run: Callable[[Path], Ended], steps: range = DEFAULT_WINDOW, limit: float = 0.05
+    folder: Path, run: Callable[[Path], Ended], steps: range = TIMED, limit: float = 0.05
 ) -> Ended:
     """Run until the machine left the ranks alone in these steps: only then is the truth known.
 
@@ -160,10 +170,14 @@ def run_on_two_nodes(
 
 
 @contextmanager
-def two_nodes(rate: str = "200mbit", burst: str = "32kb") -> Iterator[tuple[Node, Node]]:
+def two_nodes(
+    rate: str = "200mbit", burst: str = "32kb", a_packet: int = 0
+) -> Iterator[tuple[Node, Node]]:
     """Make two namespaces joined by a link of the given rate each way; remove them at the end.
 
-    The bucket of tbf lets `burst` bytes pass unshaped, so it is kept far below a message.
+    The bucket of tbf lets `burst` bytes pass unshaped, so it is kept far below a message. a_packet:
+    bytes that every packet counts for beyond its own (at most 65535 and the burst), which makes
+    each message dear however small it is: the kernels here have no netem to delay them.
     """
     _remove_orphans()
     tag = f"pk{os.getpid()}x{next(_numbers)}"
@@ -181,6 +195,7 @@ def two_nodes(rate: str = "200mbit", burst: str = "32kb") -> Iterator[tuple[Node
             _ip(*inside, "link", "set", node.interface, "up")
             shape = ["tc", "-n", node.namespace, "qdisc", "add", "dev", node.interface, "root"]
             shape += ["tbf", "rate", rate, "burst", burst, "latency", "50ms"]
+            shape += ["overhead", str(a_packet)]
             subprocess.run(shape, check=True, capture_output=True)
         yield left, right
     finally:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.truth.harness import DEFAULT_WINDOW, Ended, run_quietly
+from tests.truth.harness import TIMED, Ended, run_quietly
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timed]
 
 ACCELERATOR = "--accelerator-ms=30"
 STEPS = "--steps=24"
@@ -17,7 +17,7 @@ NOISE = 1.03
 
 def step_ms(ended: Ended) -> float:
     """The mean step by the ranks' own clocks, in the window that perfkit looked into."""
-    return max(ended.mean_ms(lambda t: t.step_ms, rank, DEFAULT_WINDOW) for rank in ended.truth)
+    return max(ended.mean_ms(lambda t: t.step_ms, rank, TIMED) for rank in ended.truth)
 
 
 def test_removing_the_stall_of_one_rank_gains_no_more_than_the_ceiling(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import signal
 import time
 import zlib
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
@@ -47,6 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpoint-every", type=int, default=0)
     parser.add_argument("--checkpoint-ms", type=float, default=0, help="the disk is that slow")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
+    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     parser.add_argument("--half-gradients", action="store_true", help="fp16 on the network")
     parser.add_argument("--kill-at-step", type=int, default=-1, help="SIGKILL before its backward")
     return parser.parse_args()
@@ -93,20 +95,32 @@ class Batches(Dataset[Tensor]):
 
 
 class Accelerator(Function):
-    """Stands for work on a device: takes its time without using the processor."""
+    """Stands for work on a device: takes its time without using the processor.
+
+    A sleep ends late, by more than it is long where it is short: `taken` holds what it really took.
+    """
+
+    taken: ClassVar[dict[str, int]] = {}
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, seconds: float) -> Tensor:
         """Pass x on after a third of the time; the backward pass takes the rest."""
         ctx.seconds = seconds  # type: ignore[attr-defined]
-        time.sleep(seconds / 3)
+        Accelerator.work("forward_device_ns", seconds / 3)
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """Pass the gradient on after two thirds of the time."""
-        time.sleep(ctx.seconds * 2 / 3)
+        Accelerator.work("backward_device_ns", ctx.seconds * 2 / 3)
         return gradients[0], None
+
+    @staticmethod
+    def work(part: str, seconds: float) -> None:
+        """Sleep, and add up how long that was."""
+        begun = time.perf_counter_ns()
+        time.sleep(seconds)
+        Accelerator.taken[part] = Accelerator.taken.get(part, 0) + time.perf_counter_ns() - begun
 
 
 class Layers(nn.Module):
@@ -120,15 +134,24 @@ class Layers(nn.Module):
         self.repeats = args.repeats + (args.slow_repeats if slow else 0)
         whole_ms = args.accelerator_ms + (args.slow_accelerator_ms if slow else 0.0)
         self.seconds = whole_ms / 1e3 / args.layers
+        self.recompute = args.recompute
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, width) to a scalar."""
         for layer in self.layers:
-            for _ in range(self.repeats):
-                x = torch.tanh(layer(x))
-            if self.seconds:
-                x = Accelerator.apply(x, self.seconds)  # type: ignore[no-untyped-call]
+            if self.recompute:
+                x = checkpoint(self.block, layer, x, use_reentrant=False)
+            else:
+                x = self.block(layer, x)
         return x.square().mean()
+
+    def block(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Use one layer as often as told, then the simulated device."""
+        for _ in range(self.repeats):
+            x = torch.tanh(layer(x))
+        if self.seconds:
+            x = Accelerator.apply(x, self.seconds)  # type: ignore[no-untyped-call]
+        return x
 
 
 class SlowDisk(io.BytesIO):
@@ -190,7 +213,9 @@ class Stopwatch:
         """Write the step's line."""
         now = time.perf_counter_ns()
         delayed = delayed_ns()
-        line = {"step": step, "step_ns": now - self.step_start, **self.parts}
+        parts = {**self.parts, **Accelerator.taken}
+        Accelerator.taken.clear()
+        line = {"step": step, "step_ns": now - self.step_start, **parts}
         line["delayed_ns"] = delayed - self.delayed
         self.stream.write(json.dumps(line) + "\n")
         self.stream.flush()
