@@ -67,10 +67,11 @@ Compute is the sleeping accelerator, so that 2 or 4 ranks fit on two cores. Slow
 overlap run on two network namespaces joined by a shaped link (root). A wait for the device in every
 step is in the synthetic runs only: a CPU run has no device to wait for. Tiny buckets run on a link
 on which every packet costs 60 kB, however small it is. Their first form (144 layers on a fast link)
-was taken out after one wrong trial. The truth was what was wrong: the accelerator there sleeps 78 ms
-and more where the truth took 60 for granted, and, as in every run, the step in which perfkit saves
-its trace was counted with that, as communication. So before any run of the table below was made,
-the truth was mended: the accelerator's time is measured, and no time of perfkit's own is in a step.
+was taken out after one wrong trial. The truth was what was wrong: the accelerator there sleeps 78
+ms and more where the truth took 60 for granted, and, as in every run, the step in which perfkit
+saves its trace was counted with that, as communication. So before any run of the table below was
+made, the truth was mended: the accelerator's time is measured, and no time of perfkit's own is in a
+step.
 Where transfers outlast the backward pass beside them, `mixed` counts as right, as it does in
 synthetic runs, because small changes of the transfers then matter more than those of compute.
 """
