@@ -60,7 +60,7 @@ def command(
         return
     from perfkit.report import roofline_text
 
-    print(roofline_text.ceilings(found))
+    console.tell(roofline_text.ceilings(found))
     console.suggest(f"perfkit roofline RUN --ceilings {out}")
 
 

@@ -185,5 +185,7 @@ def show(found: "Comparison", *, as_json: bool, format_: Format) -> None:
         return
     from perfkit.report import comparison_text
 
-    text = comparison_text.github if format_ is Format.github else comparison_text.terminal
-    print(text(found))
+    if format_ is Format.github:
+        print(comparison_text.github(found))
+    else:
+        console.tell(comparison_text.terminal(found))

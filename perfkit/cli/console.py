@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from perfkit.cli import folding
+
 QUIET_SECONDS = 1.0
 DEFAULT_WIDTH = 100
 
@@ -27,8 +29,23 @@ def goes_on(home: Path) -> None:
     suggest(f"the same line with --out {shown(home)} goes on from here")
 
 
+def tell(text: str) -> None:
+    """Write a result to stdout, folded to the terminal's width or to COLUMNS; whole to a pipe."""
+    if sys.stdout.isatty() or _wanted():
+        text = folding.fold(text, width(sys.stdout))
+    print(text)
+
+
+def _wanted() -> int:
+    """Return the columns that the user's COLUMNS asks for, 0 if it asks for none."""
+    value = os.environ.get("COLUMNS", "")
+    return int(value) if value.isdecimal() else 0
+
+
 def width(stream: TextIO) -> int:
-    """Return the columns of the terminal behind a stream, or a default."""
+    """Return the columns that COLUMNS asks for, of the terminal behind a stream, or a default."""
+    if wanted := _wanted():
+        return wanted
     try:
         return os.get_terminal_size(stream.fileno()).columns or DEFAULT_WIDTH
     except (OSError, ValueError):

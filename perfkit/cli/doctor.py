@@ -31,7 +31,7 @@ def command(
         document = {"schema_version": 1, "checks": [dataclasses.asdict(check) for check in checks]}
         print(json.dumps(document, indent=2))
         return
-    print("\n".join(lines(checks, color=console.has_color(sys.stdout))))
+    console.tell("\n".join(lines(checks, color=console.has_color(sys.stdout))))
     console.suggest("perfkit profile -- torchrun --nproc-per-node=2 train.py")
 
 

@@ -211,7 +211,7 @@ def report(found: "Faults", home: Path, *, as_json: bool) -> None:
         sys.stdout.buffer.write(document + b"\n")
         sys.stdout.flush()
     else:
-        print(faults_text.render(found, report_path=console.shown(home / "faults.html")))
+        console.tell(faults_text.render(found, report_path=console.shown(home / "faults.html")))
     if not found.passed:
         raise GateError(
             "the training did not resume rightly", hint=f"see {console.shown(home)}/*.log"

@@ -102,7 +102,7 @@ def show(found: "Optimization", home: Path, *, as_json: bool) -> None:
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
         sys.stdout.flush()
     else:
-        print(optimize_text.render(found, report_path=console.shown(home / PAGE)))
+        console.tell(optimize_text.render(found, report_path=console.shown(home / PAGE)))
     if found.stack:
         recipes = " ".join(f"--recipe {label}" for label in found.stack)
         console.suggest(f"perfkit profile {recipes} -- {found.command}")

@@ -38,7 +38,7 @@ def command(
         console.suggest("perfkit recipes NAME, or perfkit recipes RUN for what applies to a run")
     elif what in BY_ID:
         recipe = BY_ID[what]
-        _show(_document(recipe), recipes_text.detail(recipe), as_json)
+        _show(_document(recipe), recipes_text.detail(recipe), as_json, code=True)
         if recipe.can_apply:
             console.suggest(f"perfkit profile --recipe {recipe.id} -- CMD")
     elif Path(what).exists():
@@ -79,5 +79,10 @@ def _document(recipe: Any) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in names} | {"parameters": parameters}
 
 
-def _show(document: Any, text: str, as_json: bool) -> None:
-    print(json.dumps(document, indent=2) if as_json else text)
+def _show(document: Any, text: str, as_json: bool, *, code: bool = False) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2))
+    elif code:
+        print(text)  # what is to be copied into a script is not folded
+    else:
+        console.tell(text)

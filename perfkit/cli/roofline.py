@@ -89,9 +89,9 @@ def command(
         content = msgspec.json.format(msgspec.json.encode(found), indent=2)
         sys.stdout.buffer.write(content + b"\n")
         return
-    print(roofline_text.run(found, width=console.width(sys.stdout)))
+    console.tell(roofline_text.run(found, width=console.width(sys.stdout)))
     written = [page, *(plot or ())]
-    print(f"\nPlots: {', '.join(console.shown(file) for file in written)}")
+    console.tell(f"\nPlots: {', '.join(console.shown(file) for file in written)}")
     console.suggest(
         f"perfkit analyze {run}" if measured else "perfkit ceilings, on the machine of the run"
     )

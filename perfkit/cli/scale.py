@@ -187,6 +187,6 @@ def show(found: "Scaling", home: Path, *, as_json: bool) -> None:
         sys.stdout.buffer.write(document + b"\n")
         sys.stdout.flush()
     else:
-        print(scaling_text.render(found, report_path=console.shown(home / "scale.html")))
+        console.tell(scaling_text.render(found, report_path=console.shown(home / "scale.html")))
     widest = found.points[-1].runs[0]
     console.suggest(f"perfkit whatif {widest} --search")

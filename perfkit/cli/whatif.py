@@ -251,7 +251,7 @@ def _answer(
     lines = combined(setting, answer)
     if measured_ms is not None:
         lines += whatif_calibration.measured(answer, measured_ms, file)
-    print("\n".join(lines))
+    console.tell("\n".join(lines))
 
 
 def _search(setting: "Setting", *, as_json: bool) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ def _search(setting: "Setting", *, as_json: bool) -> tuple[str, ...]:
     if as_json:
         _print_json(document(setting, answers))
     else:
-        print("\n".join(ranking(setting, answers)))
+        console.tell("\n".join(ranking(setting, answers)))
     return answers[0].options if answers else ("--search",)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from perfkit.cli import console
+from perfkit.cli import console, folding
 
 
 class Terminal(io.StringIO):
@@ -31,8 +31,50 @@ def test_color(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], col
     assert not console.has_color(io.StringIO())
 
 
-def test_width_of_what_is_no_terminal() -> None:
+def test_width_of_what_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert console.width(io.StringIO()) == console.DEFAULT_WIDTH
+    monkeypatch.setenv("COLUMNS", "60")
+    assert console.width(io.StringIO()) == 60
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert console.width(io.StringIO()) == console.DEFAULT_WIDTH
+
+
+LONG = "\x1b[32mok\x1b[0m       torch       2.13.0 in /opt/a/long/path/bin/python3 (Python 3.11)"
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "folded"),
+    [
+        ("fits as it is", 13, "fits as it is"),
+        ("  one two three four", 12, "  one two\n    three\n    four"),
+        ("name   many words of text", 20, "name   many words of\n       text"),
+        ("a b", 2, "a\n b"),
+        ("/a/path/that/stays/whole and more", 10, "/a/path/that/stays/whole\n  and more"),
+        ("", 5, ""),
+        (
+            LONG,
+            50,
+            "\x1b[32mok\x1b[0m       torch       2.13.0 in\n"
+            "                     /opt/a/long/path/bin/python3\n"
+            "                     (Python 3.11)",
+        ),
+    ],
+)
+def test_lines_fold_below_their_last_column(line: str, width: int, folded: str) -> None:
+    assert folding.fold(line, width) == folded
+    assert "".join(folding.fold(line, width).split()) == "".join(line.split())
+
+
+def test_results_are_folded_for_columns_and_whole_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.tell("word " * 40)
+    assert capsys.readouterr().out.count("\n") == 1
+    monkeypatch.setenv("COLUMNS", "50")
+    console.tell("word " * 40)
+    assert max(map(len, capsys.readouterr().out.split("\n"))) <= 50
 
 
 CODE = """

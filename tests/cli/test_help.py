@@ -49,5 +49,15 @@ def test_the_shell_completes_commands_options_and_choices(
     assert completed(perfkit_process, line) == expected
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_the_same(perfkit_process: Call, shell: str) -> None:
+    environment = {"_PERFKIT_COMPLETE": f"complete_{shell}", "PATH": "/bin:/usr/bin"}
+    environment |= {"_TYPER_COMPLETE_ARGS": "perfkit compare --max"}
+    environment |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    ended = perfkit_process(environment=environment)
+    assert ended.err == ""
+    assert re.findall(r"--[a-z-]+", ended.out) == ["--max-slowdown"]
+
+
 def test_schema_prints_what_analyses_are_held_against(perfkit: Call) -> None:
     assert json.loads(perfkit("schema").out) == json.loads(json.dumps(json_schema()))
