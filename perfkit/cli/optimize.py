@@ -73,16 +73,15 @@ def command(
         )
     from perfkit.cli import optimizing
     from perfkit.cli.trials import Trials
+    from perfkit.profiler.child import check_executable
     from perfkit.recipes.recipe import Numerics
     from perfkit.recipes.search import Settings
 
+    only, budget_s = optimizing.known(recipe or []), sweep.seconds(budget, "--budget")
+    check_executable(cmd)
     home = out or default_folder(cmd)
-    settings = Settings(
-        allow=Numerics(allow.value),
-        budget_s=sweep.seconds(budget, "--budget"),
-        only=optimizing.known(recipe or []),
-        past=optimizing.past(home),
-    )
+    past = optimizing.past(home)
+    settings = Settings(allow=Numerics(allow.value), budget_s=budget_s, only=only, past=past)
     console.say(offline(os.environ))
     place = Place(home=home, copy=workdir is Workdir.COPY, allow_writes=allow_writes)
     trials = Trials(command=tuple(cmd), place=place, environ=dict(os.environ))

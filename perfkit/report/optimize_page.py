@@ -7,7 +7,7 @@ from perfkit.recipes.ledger import Attempt, Optimization, Pairs
 from perfkit.report import html
 from perfkit.report.model import Block, Cell, Column, Note, Page, Section, Table
 from perfkit.report.names import name
-from perfkit.report.optimize_text import measured, numbers, predicted, searched, stopped
+from perfkit.report.optimize_text import known, measured, numbers, predicted, searched, stopped
 
 
 def render(found: Optimization, *, light: bool = True) -> str:
@@ -71,7 +71,7 @@ def _row(attempt: Attempt) -> tuple[Cell, ...]:
         Cell(text=name(attempt.label, 60), hover=name(attempt.title, 100)),
         Cell(text=attempt.numerics),
         Cell(
-            text="" if attempt.decision == "refused" else predicted(forecast),
+            text="" if attempt.decision == "refused" else predicted(forecast) + known(forecast),
             value=forecast.expected,
             hover=name(forecast.why, 200),
         ),

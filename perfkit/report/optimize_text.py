@@ -53,10 +53,15 @@ def stopped(found: Optimization) -> str:
 def announced(label: str, forecast: Forecast) -> str:
     """Say what is about to be tried and what it should bring."""
     text = f"trying {label}: {predicted(forecast)} predicted ({name(forecast.why, 200)})"
+    return f"{text}{known(forecast)}"
+
+
+def known(forecast: Forecast) -> str:
+    """Say how far off earlier predictions of this recipe were, "" where too few are known."""
     if forecast.past_error is None:
-        return text
+        return ""
     return (
-        f"{text}; expect {units.percent(forecast.past_error)} either way, from {forecast.past} "
+        f"; expect {units.percent(forecast.past_error)} either way, from {forecast.past} "
         "measured predictions of it"
     )
 

@@ -135,6 +135,13 @@ def test_wrong_usage(perfkit: Call, world: World, arguments: Sequence[str], says
     assert says in ended.err
 
 
+def test_a_command_that_there_is_not_leaves_nothing_behind(perfkit: Call, world: World) -> None:
+    ended = perfkit("optimize", "--", "no-such-command")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (127, "", 1)
+    assert "command not found: no-such-command" in ended.err
+    assert not Path("perfkit-runs").exists()
+
+
 def test_a_training_that_fails_is_bad_input(
     perfkit: Call, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,9 @@ def test_a_prediction_says_how_earlier_ones_fared() -> None:
     assert "either way" not in optimize_text.announced("overlap", FORECAST)
     known = replace(FORECAST, past=3, past_error=0.08)
     shown = optimize_text.announced("overlap", known)
-    assert "expect 8.0% either way, from 3 measured predictions of it" in shown
+    told = "expect 8.0% either way, from 3 measured predictions of it"
+    assert told in shown
+    assert told in optimize_page.render(book(attempts=(replace(KEPT, forecast=known),)))
 
 
 def test_what_was_not_confirmed_is_not_recommended() -> None:
