@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from perfkit.cli import console, sweep
+from perfkit.cli import console, dashes, sweep
 from perfkit.cli.compare import repeated
 from perfkit.cli.workdir import AllowWrites, Place, Where, Workdir
 from perfkit.errors import InputError, UsageError
@@ -32,8 +32,9 @@ class ManyRuns(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before each of its runs; the command after -- is left alone."""
-        at = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, repeated(args[:at], ("--from",)) + args[at:])
+        own, command = dashes.split(args)
+        behind = ["--", *command] if command else []
+        return super().parse_args(ctx, repeated(own, ("--from",)) + behind)
 
 
 COMMAND_CLASS = ManyRuns

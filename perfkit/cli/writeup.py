@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from perfkit.cli import console
+from perfkit.cli import console, dashes
 from perfkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ class AfterDashes(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options; the command after -- is left alone."""
-        at = args.index("--") if "--" in args else len(args)
-        ctx.meta[COMMAND] = args[at + 1 :]
-        return super().parse_args(ctx, args[:at])
+        own, ctx.meta[COMMAND] = dashes.split(args)
+        return super().parse_args(ctx, own)
 
 
 COMMAND_CLASS = AfterDashes
