@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.profiler.launching import TORCHRUN, clean_environment, profile, ranks
 
 pytestmark = [pytest.mark.real, pytest.mark.frameworks]
@@ -44,12 +45,6 @@ def train(run: Path, *command: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def wait_for_port(port: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -75,7 +70,7 @@ def test_accelerate_launch_of_two_processes(tmp_path: Path) -> None:
     hosts.write_text("localhost slots=2\n")
     launch = ("accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1")
     place = (f"--mpirun_hostfile={hosts}", "--main_process_ip=127.0.0.1")
-    port = "--main_process_port=29533"
+    port = f"--main_process_port={free_port()}"
     train(tmp_path / "run", *launch, *place, port, str(SCRIPTS / "accelerated.py"), **MPI)
     check(tmp_path / "run", 2)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.profiler.launching import SCRIPTS, profile, ranks
 
 pytestmark = pytest.mark.real
@@ -21,12 +21,6 @@ shift 2
 for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=2 "$@" & done
 wait
 """
-
-
-def _free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 def _check(run: Path, *command: str, **environment: str) -> None:
@@ -46,17 +40,17 @@ def test_mpirun(tmp_path: Path) -> None:
         for part in ("-x", name)
     ]
     launcher = ("mpirun", "--oversubscribe", "-np", "2", *carried)
-    _check(tmp_path / "run", *launcher, sys.executable, SCRIPT, "mpi", _free_port(), **AS_ROOT)
+    _check(tmp_path / "run", *launcher, sys.executable, SCRIPT, "mpi", str(free_port()), **AS_ROOT)
 
 
 def test_srun(tmp_path: Path) -> None:
     srun = tmp_path / "srun"
     srun.write_text(SRUN)
     srun.chmod(0o755)
-    command = (str(srun), "-n", "2", sys.executable, SCRIPT, "slurm", _free_port())
+    command = (str(srun), "-n", "2", sys.executable, SCRIPT, "slurm", str(free_port()))
     _check(tmp_path / "run", *command)
 
 
 @pytest.mark.parametrize("how", ["fork", "forkserver"])
 def test_multiprocessing(tmp_path: Path, how: str) -> None:
-    _check(tmp_path / "run", sys.executable, SCRIPT, how, _free_port())
+    _check(tmp_path / "run", sys.executable, SCRIPT, how, str(free_port()))

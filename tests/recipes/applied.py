@@ -12,6 +12,7 @@ from perfkit.profiler import launch
 from perfkit.profiler.inrank.capture import Capture
 from perfkit.recipes.activation import activate, parse
 from perfkit.recipes.catalogue import BY_ID
+from tests.ports import free_port
 
 LOOP = Path(__file__).parent / "scripts" / "loop.py"
 
@@ -50,12 +51,11 @@ def run(folder: Path, recipes: str, *arguments: str, ranks: int = 2) -> Ran:
         trace_ranks=None,
     )
     environ = launch.environment_of({**environ, **activation.environment}, request)
-    store = folder / "store"
-    store.unlink(missing_ok=True)
+    port = free_port()
     processes = [
         subprocess.Popen(
             [sys.executable, str(LOOP), *arguments],
-            env=environ | _place(rank, ranks, 20000 + os.getpid() % 20000),
+            env=environ | _place(rank, ranks, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
