@@ -61,7 +61,7 @@ def test_imports_keep_their_directions_and_have_no_cycles() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=250,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -132,7 +132,7 @@ def imported_by(code: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=250,
     )
     return {name.partition(".")[0] for name in done.stderr.split()}
 

@@ -24,7 +24,7 @@ def test_the_schedule_of_a_real_pipeline(tmp_path: Path, schedule: str, source: 
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     found = decode((run / "analysis.json").read_bytes()).pipeline

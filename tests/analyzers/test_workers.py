@@ -75,5 +75,5 @@ def test_ctrl_c_ends_the_workers_at_once_and_without_a_word_from_them(tmp_path: 
     assert process.stdout is not None
     assert process.stdout.readline() == "one\n"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=250)
     assert (process.returncode, out, err) == (0, "interrupted\n", "")

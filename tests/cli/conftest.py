@@ -48,7 +48,7 @@ def perfkit_process(tmp_path: Path) -> Call:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=250,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -98,7 +98,7 @@ with console.progress("thinking") as show:
 
 def test_progress_is_silent_in_a_pipe() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, timeout=250
     )
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -111,7 +111,7 @@ def test_progress_shows_on_a_terminal_and_is_cleared() -> None:
             stdout=subprocess.PIPE,
             stderr=theirs,
             check=True,
-            timeout=60,
+            timeout=250,
         )
         shown = os.read(ours, 4096).decode()
     finally:

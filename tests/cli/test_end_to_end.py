@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real
 def plain() -> bytes:
     """Return what the training prints without perfkit."""
     return subprocess.run(
-        TRAINING, env=ENVIRONMENT, stdout=subprocess.PIPE, check=True, timeout=120
+        TRAINING, env=ENVIRONMENT, stdout=subprocess.PIPE, check=True, timeout=250
     ).stdout
 
 

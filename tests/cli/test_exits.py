@@ -75,7 +75,7 @@ def test_success_is_0() -> None:
 
 def run_python(code: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=250
     )
 
 

@@ -129,7 +129,7 @@ def test_two_machines_with_a_shared_folder(tmp_path: Path) -> None:
             )
             for number, node in enumerate(nodes)
         ]
-        said = [process.communicate(timeout=150)[1] for process in started]
+        said = [process.communicate(timeout=250)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert decode((tmp_path / "run" / "analysis.json").read_bytes()).world.nodes == 2
     assert "run/report.html" in said[0]

@@ -49,7 +49,7 @@ def test_one_line_and_status_3(locked: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

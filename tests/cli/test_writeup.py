@@ -101,7 +101,7 @@ def test_communication_off_is_off(tmp_path: Path, wanted: str, calls: str) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=250,
         env=environment,
     )
     assert done.stdout.strip() == calls, done.stderr

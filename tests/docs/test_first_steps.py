@@ -58,7 +58,7 @@ def run(words: list[str], folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=250,
     )
     assert ended.returncode == 0, (words, ended.stderr[-2000:])
     assert "Traceback" not in ended.stderr

@@ -25,7 +25,7 @@ COMMANDS = {
 def losses(command: list[str], *flags: str) -> list[str]:
     """Run a training and return the lines it printed."""
     done = subprocess.run(
-        [*command, *flags], capture_output=True, text=True, check=False, timeout=120
+        [*command, *flags], capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -65,7 +65,7 @@ def test_resumed_run_equals_uninterrupted_run(name: str, tmp_path: Path) -> None
 @pytest.mark.real
 def test_resume_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     command = [*COMMANDS["alone"], "--resume", f"--checkpoint={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 1
     assert "there is no" in done.stderr
     assert "Traceback" not in done.stderr

@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 TRAIN = str(SCRIPTS / "train.py")
 PARENT = str(SCRIPTS / "parent.py")
 TORCHRUN = (str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2")
-TIMEOUT_S = 120
+TIMEOUT_S = 250
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def test_flush_and_move_of_a_saved_file_count_and_nothing_else(tmp_path: Path) -
         text=True,
         check=False,
         cwd=tmp_path,
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     atomic, moved, other, storage, tensor = map(float, done.stdout.split())

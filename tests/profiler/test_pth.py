@@ -39,7 +39,7 @@ def ask(python: Path, *options: str, **environment: str) -> list[object]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=250,
         env={"PATH": os.environ["PATH"], **environment},
     )
     assert done.stderr == ""
@@ -79,7 +79,7 @@ def test_the_users_own_sitecustomize_runs_once(python: Path, tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=250,
         env={**RUN, "PYTHONPATH": str(tmp_path)},
     )
     assert (done.stdout, done.stderr) == ("mine\n", "")
@@ -98,7 +98,7 @@ def test_a_build_has_the_file_on_top(tmp_path: Path) -> None:
         cwd=source,
         capture_output=True,
         check=True,
-        timeout=120,
+        timeout=250,
         env=clean_environment(),
     )
     built = (tmp_path / "lib/perfkit.pth").read_bytes()

@@ -62,7 +62,7 @@ def run(folder: Path, recipes: str, *arguments: str, ranks: int = 2) -> Ran:
         )
         for rank in range(ranks)
     ]
-    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    outputs = [process.communicate(timeout=250)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
     losses = [line.split()[1] for line in outputs[0].splitlines() if line[:1].isdigit()]
     (rank0,) = folder.glob("attempt0/rank00000*")

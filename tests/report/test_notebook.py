@@ -34,7 +34,7 @@ def test_the_example_notebook_runs(tmp_path: Path) -> None:
     assert not any(cell.get("outputs") for cell in notebook.cells)  # kept free of outputs
     (tmp_path / "examples").mkdir()
     resources = {"metadata": {"path": str(tmp_path / "examples")}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=250, resources=resources).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = cells[0].outputs[-1]["data"]["text/html"]
     assert "rank 0" in shown and "background:" in shown

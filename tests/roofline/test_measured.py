@@ -27,7 +27,7 @@ def test_a_large_product_and_a_large_copy_land_on_their_ceilings() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=200,
+        timeout=250,
     )
     rounds = json.loads(ran.stdout)
     for name in ("mm", "copy"):

@@ -136,7 +136,7 @@ def test_without_the_renderer_a_picture_names_the_extra(resnet: Path, tmp_path: 
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=250,
     )
     assert done.returncode == 2, done.stderr
     assert "perfkit[png]" in done.stderr and "svg" in done.stderr

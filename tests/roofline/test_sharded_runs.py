@@ -21,7 +21,7 @@ PARAMETERS = BLOCKS * 2 * WIDTH * 4 * WIDTH
 def parallelism(folder: Path, kind: str) -> Parallelism:
     launch = [*TORCHRUN, "--standalone", "--nproc-per-node=2", str(SCRIPT), kind]
     command = profiled(launch, folder / "run", (4, 8))
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr.decode()
     run = run_folder.open_run([folder / "run"])
     found = roofline_of(run, partial(run_folder.load_rank, cache=None), None)

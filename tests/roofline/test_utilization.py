@@ -39,7 +39,7 @@ def captured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("gpt")
     sizes = (WORDS, LENGTH, LAYERS, HEADS, WIDTH, request.param, SAMPLES, MICRO_BATCHES)
     command = [sys.executable, str(CHILD), str(folder / "trace.json"), *map(str, sizes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     assert int(done.stdout) == PARAMETERS
     opened = run_folder.open_run([folder / "trace.json"])
     (record,) = opened.ranks

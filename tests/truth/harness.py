@@ -235,7 +235,7 @@ def _finish(
     folder: Path, runs: tuple[Path, ...], started: Sequence["subprocess.Popen[str]"]
 ) -> Ended:
     try:
-        outputs = [process.communicate(timeout=150) for process in started]
+        outputs = [process.communicate(timeout=250) for process in started]
     finally:
         for process in started:
             if process.poll() is None:

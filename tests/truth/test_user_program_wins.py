@@ -31,9 +31,9 @@ LOCAL = [*TORCHRUN, "--standalone", "--nproc-per-node=2"]
 def test_examples_print_the_same_with_and_without(command: list[str], tmp_path: Path) -> None:
     if "--images=64" in command:
         command = [*command, f"--data={tmp_path / 'images'}"]
-    plain = subprocess.run(command, capture_output=True, check=True, timeout=120)
+    plain = subprocess.run(command, capture_output=True, check=True, timeout=250)
     ours = [*PERFKIT, "profile", f"--out={tmp_path / 'run'}", "--window=8:12", "--", *command]
-    profiled = subprocess.run(ours, capture_output=True, check=False, timeout=180, cwd=ROOT)
+    profiled = subprocess.run(ours, capture_output=True, check=False, timeout=250, cwd=ROOT)
 
     assert profiled.returncode == 0, profiled.stderr.decode()
     assert profiled.stdout == plain.stdout
