@@ -7,6 +7,7 @@ from pathlib import Path
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.errors import UsageError
+from perfkit.recipes.frameworks import SETTINGS
 from perfkit.recipes.recipe import Application, Parameter, Recipe, Value, Values
 
 VARIABLE = "PERFKIT_RECIPES"
@@ -60,9 +61,11 @@ def activate(choices: Sequence[Choice], environ: Mapping[str, str]) -> Activatio
                 refused[recipe.id] = added
                 continue
             variables |= added
-        asked.append(
-            {"id": recipe.id, "label": choice.label, "module": recipe.in_rank, "values": values}
-        )
+        one = {"id": recipe.id, "label": choice.label, "module": recipe.in_rank, "values": values}
+        settings = {
+            name: known[recipe.id] for name, known in SETTINGS.items() if recipe.id in known
+        }
+        asked.append({**one, "settings": settings})
     request = {"folder": str(IN_RANK), "recipes": asked, "environment": variables}
     variables[VARIABLE] = json.dumps(request, separators=(",", ":"))
     return Activation(environment=variables, refused=refused)

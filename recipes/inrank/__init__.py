@@ -18,7 +18,7 @@ def start(request: dict[str, Any], record: Callable[..., None]) -> None:
 
     observe.install(record)
     for asked in request["recipes"]:
-        recipe = Applying(asked["id"], asked["values"], record)
+        recipe = Applying(asked["id"], asked["values"], record, asked.get("settings"))
         if not asked["module"]:
             continue
         try:

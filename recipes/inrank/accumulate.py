@@ -62,8 +62,10 @@ def install(recipe: Applying) -> None:
     def after_step(optimizer: Any) -> None:
         if state.optimizer is not None or recipe.refused:
             return
-        if sharded(steps.parameters()):
-            recipe.refuse("parameters are sharded (DTensor or FSDP)")
+        is_sharded = sharded(steps.parameters())
+        reason = "parameters are sharded (DTensor or FSDP)" if is_sharded else recipe.framework()
+        if reason:
+            recipe.refuse(reason)
             return
         state.optimizer = optimizer
         state.backwards = 0

@@ -43,7 +43,7 @@ class Autocast:
         parameters = list(module.parameters())
         if not torch.is_grad_enabled() or not any(id(p) in steps.owned for p in parameters):
             return
-        reason = refusal(parameters, self.dtype)
+        reason = self.recipe.framework() or refusal(parameters, self.dtype)
         if reason:
             self.recipe.refuse(reason)
             return

@@ -10,6 +10,8 @@ from typing import Any, Callable
 
 import torch
 
+from . import frameworks
+
 Call = Callable[..., Any]
 
 OURS = os.path.dirname(os.path.abspath(__file__))
@@ -22,11 +24,17 @@ FOREIGN = (
 
 
 class Applying:
-    """One recipe in this process. `refused` once it has given up; it then changes nothing more."""
+    """One recipe in this process. `refused` once it has given up; it then changes nothing more.
 
-    def __init__(self, name: str, values: dict[str, Any], record: Call) -> None:
+    `settings`: what a framework offers instead, by the framework's name.
+    """
+
+    def __init__(
+        self, name: str, values: dict[str, Any], record: Call, settings: Any = None
+    ) -> None:
         self.name = name
         self.values = values
+        self.settings: dict[str, str] = settings or {}
         self.refused = ""
         self._record = record
         self._said: set[str] = set()
@@ -40,6 +48,13 @@ class Applying:
             where.update({"name": name} if name else {})
             fields = {"recipe": self.name, "setting": setting, "old": old, "new": new}
             self._record("applied", **fields, **where)
+
+    def framework(self) -> str:
+        """Why a framework that runs the loop should do it instead; "" if none has a setting."""
+        name = frameworks.in_use() if self.settings else ""
+        if name not in self.settings:
+            return ""
+        return f"the script trains with {name}: its own setting is {self.settings[name]}"
 
     def refuse(self, reason: str) -> None:
         """Leave the rank as it is from now on, and say why."""

@@ -37,7 +37,7 @@ def install(recipe: Applying) -> None:
 
 
 def _register(recipe: Applying, ddp: Any, where: Any) -> None:
-    reason = _reason(recipe, ddp)
+    reason = recipe.framework() or _reason(recipe, ddp)
     if reason:
         recipe.refuse(reason)
         return

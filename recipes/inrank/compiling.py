@@ -44,7 +44,7 @@ def _before_ddp(recipe: Applying, original: Any) -> Any:
 
 
 def _compile(recipe: Applying, module: Any) -> None:
-    reason = _reason(module)
+    reason = recipe.framework() or _reason(module)
     if reason or recipe.refused:
         recipe.refuse(reason)
         return

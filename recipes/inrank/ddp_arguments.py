@@ -28,7 +28,7 @@ def install(recipe: Applying) -> None:
 
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
             given = signature.bind(self, *args, **kwargs).arguments
-            reason = _reason(recipe, argument, given, default)
+            reason = recipe.framework() or _reason(recipe, argument, given, default)
             if recipe.refused or reason:
                 recipe.refuse(reason)
                 original(self, *args, **kwargs)

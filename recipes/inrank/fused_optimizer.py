@@ -30,7 +30,8 @@ def _init(recipe: Applying, owner: Any, original: Callable[..., Any]) -> Callabl
             return
         params = params if isinstance(params, torch.Tensor) else list(params)
         given = signature.bind(self, params, *args, **kwargs).arguments
-        reason = _reason(given, params) if "fused" in signature.parameters else "no fused form here"
+        fusable = "fused" in signature.parameters
+        reason = recipe.framework() or (_reason(given, params) if fusable else "no fused form here")
         if not reason and not recipe.refused:
             try:
                 original(self, params, *args, **{**kwargs, "fused": True})

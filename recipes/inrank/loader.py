@@ -30,7 +30,9 @@ def install(recipe: Applying) -> None:
 def _pinning(recipe: Applying, original: Callable[..., Any]) -> Callable[..., Any]:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         given = inspect.signature(original).bind(self, *args, **kwargs).arguments
-        if not torch.cuda.is_available():
+        if recipe.framework():
+            recipe.refuse(recipe.framework())
+        elif not torch.cuda.is_available():
             recipe.refuse("no CUDA device is in use")
         elif given.get("pin_memory"):
             recipe.refuse("the script sets pin_memory itself")
@@ -44,15 +46,20 @@ def _pinning(recipe: Applying, original: Callable[..., Any]) -> Callable[..., An
 
 def _with_workers(recipe: Applying, original: Callable[..., Any]) -> Callable[..., Any]:
     names = list(inspect.signature(original).parameters)
+    ours: set[tuple[int, int]] = set()  # datasets by id, with the workers that they were given
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         given = inspect.signature(original).bind(self, *args, **kwargs).arguments
-        reason = _reason(given)
+        if (id(given["dataset"]), given.get("num_workers")) in ours:  # a framework's copy of ours
+            original(self, *args, **kwargs)
+            return
+        reason = recipe.framework() or _reason(given)
         if reason or recipe.refused:
             recipe.refuse(reason)
             original(self, *args, **kwargs)
             return
         workers = _workers(recipe, given["dataset"])
+        ours.add((id(given["dataset"]), workers))
         if "num_workers" in given and "num_workers" not in kwargs:  # by position
             at = names.index("num_workers") - 1
             args = (*args[:at], workers, *args[at + 1 :])

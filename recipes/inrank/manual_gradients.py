@@ -130,6 +130,7 @@ class ManualGradients:
         first = self.plans[0] if self.plans else ([], [])
         kinds = {(p.dtype, p.device) for p in parameters}
         faults = (
+            (bool(self.recipe.framework()), self.recipe.framework()),
             (bool(self.trouble), self.trouble),
             (not first[1], "the script makes no all-reduce for each gradient"),
             (sharded(parameters), "parameters are sharded (DTensor or FSDP)"),

@@ -41,6 +41,9 @@ def _set(recipe: Applying) -> None:
     if autocast_is_on("cpu") or autocast_is_on("cuda"):
         recipe.refuse("autocast is on: its products are short already")
         return
+    if recipe.framework():
+        recipe.refuse(recipe.framework())
+        return
     torch.set_float32_matmul_precision(_wanted(recipe))
     recipe.applied("float32_matmul_precision", now, _wanted(recipe), place())
 

@@ -81,6 +81,8 @@ class NoSync:
 
     def fault(self, count: int) -> str:
         """What speaks against it on this rank; "" if nothing does."""
+        if self.recipe.framework():
+            return self.recipe.framework()
         if len(set(self.learned)) > 1:
             return "the number of backward passes changes from step to step"
         if count < 2:

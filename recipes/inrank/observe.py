@@ -13,17 +13,11 @@ from typing import Any, Callable
 
 import torch
 
+from . import frameworks
 from .applying import patch, sharded
 from .steps import steps
 
 FETCHES = 1000  # of the loader that are compared
-FRAMEWORKS = {
-    "accelerate": "accelerate",
-    "lightning": "lightning",
-    "pytorch_lightning": "lightning",
-    "transformers": "transformers",
-    "deepspeed": "deepspeed",
-}
 PROBED_STEPS = (1, 3)
 
 
@@ -79,9 +73,9 @@ def _notice(
 def _after_step(seen: Seen, optimizer: Any) -> None:
     if steps.done not in PROBED_STEPS:
         return
-    for module, framework in FRAMEWORKS.items():
-        if module in sys.modules:
-            seen.say("framework", framework)
+    framework = frameworks.in_use()
+    if framework:
+        seen.say("framework", framework)
     parameters = steps.parameters()
     if sharded(parameters):
         seen.say("sharded_parameters")

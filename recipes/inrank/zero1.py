@@ -32,7 +32,7 @@ def _new(recipe: Applying, inside: Any, owner: Any, cls: Any, *args: Any, **kwar
     params = kwargs.pop("params") if "params" in kwargs else args[0] if args else ()
     given = list(params) if not isinstance(params, torch.Tensor) else [params]
     where = place()
-    reason = _reason(given, where, args)
+    reason = recipe.framework() or _reason(given, where, args)
     if reason:
         recipe.refuse(reason)
         inside.given = given

@@ -1,5 +1,6 @@
 """Every case in which a recipe leaves the script's own choice alone, asked of the recipe itself."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.errors import UsageError
-from perfkit.recipes.activation import activate, parse
+from perfkit.recipes.activation import VARIABLE, activate, parse
 from perfkit.recipes.catalogue import BY_ID
 from perfkit.recipes.inrank import (
     accumulate,
@@ -19,6 +20,7 @@ from perfkit.recipes.inrank import (
     comm_hook,
     compiling,
     ddp_arguments,
+    frameworks,
     fused_optimizer,
     loader,
     matmul,
@@ -269,3 +271,66 @@ def test_a_wrong_name_or_parameter_is_one_line(text: str, says: str) -> None:
 def test_a_suggestion_cannot_be_applied() -> None:
     with pytest.raises(UsageError, match="only you can make"):
         activate(parse("fsdp2", BY_ID), {})
+
+
+def called_from(module: str, call: Any) -> Any:
+    """Call something from a function of a module of this name."""
+    scope: dict[str, Any] = {"__name__": module, "call": call}
+    exec("def training_step():\n    return call()", scope)
+    return scope["training_step"]()
+
+
+@pytest.mark.parametrize(
+    ("module", "framework"),
+    [
+        ("transformers.trainer", "transformers"),
+        ("lightning.pytorch.loops.fit_loop", "lightning"),
+        ("pytorch_lightning.trainer", "lightning"),
+        ("deepspeed.runtime.engine", "deepspeed"),
+        ("transformers.models.llama.modeling_llama", ""),  # a model in a loop of the script's own
+        ("train", ""),
+    ],
+)
+def test_the_framework_that_runs_the_loop_is_asked_to_do_it(module: str, framework: str) -> None:
+    assert called_from(module, frameworks.in_use) == framework
+    settings = {framework: "its flag"} if framework else {"transformers": "its flag"}
+    recipe = Applying("amp-bf16", {}, lambda kind, **fields: None, settings)
+    reason = called_from(module, recipe.framework)
+    assert bool(reason) == bool(framework) and ("its flag" in reason) == bool(framework)
+    other = Applying("amp-bf16", {}, lambda kind, **fields: None, {"other": "its flag"})
+    assert called_from(module, other.framework) == ""
+
+
+def test_the_ranks_are_told_what_frameworks_offer() -> None:
+    asked = json.loads(activate(parse("amp-bf16,gc-freeze", BY_ID), {}).environment[VARIABLE])
+    amp_bf16, gc_freeze = asked["recipes"]
+    assert "--bf16" in amp_bf16["settings"]["transformers"]
+    assert gc_freeze["settings"] == {}
+
+
+def test_a_loader_that_is_made_again_from_ours_is_left_alone() -> None:
+    made: list[int] = []
+
+    def original(self: Any, dataset: Any, batch_size: int = 1, **kwargs: Any) -> None:
+        made.append(kwargs.get("num_workers", 0))
+
+    def signature(
+        self: Any,
+        dataset: Any,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        persistent_workers: bool = False,
+        prefetch_factor: Any = None,
+    ) -> None:
+        original(self, dataset, batch_size, num_workers=num_workers)  # fmt: skip
+
+    class Loader:
+        """What frameworks make again from the attributes of the script's."""
+
+    recipe, data = applying("loader", workers=2), TensorDataset(torch.zeros(4))
+    init = loader._with_workers(recipe, signature)
+    init(Loader(), data)
+    init(Loader(), data, num_workers=2)
+    assert made == [2, 2] and not recipe.refused
+    init(Loader(), TensorDataset(torch.zeros(4)), num_workers=2)
+    assert "num_workers=2 itself" in recipe.refused
