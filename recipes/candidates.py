@@ -9,10 +9,12 @@ from perfkit.recipes.activation import Choice
 from perfkit.recipes.frameworks import judge
 from perfkit.recipes.ledger import Attempt, Forecast
 from perfkit.recipes.recipe import Numerics, Prediction, Recipe, Situation
-from perfkit.recipes.statistics import RESOLVE
+from perfkit.recipes.statistics import LEAST_PAIRS, RESOLVE
 
 GLOBAL_RNG = "loader_draws_global_rng"  # what the ranks saw (docs/run-folder.md)
 WORKERS = "loader"
+SEARCH_RUNS = 2
+"""Runs of each parameter of a recipe, to choose among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,16 @@ class Candidate:
         """The share of the step that it should save; by its ceiling where no formula holds."""
         speed_up = self.forecast.expected or self.forecast.ceiling or 1.0
         return 1 - 1 / speed_up
+
+    @property
+    def runs(self) -> int:
+        """How many runs it takes to try it, where the fewest pairs are enough."""
+        return 2 * LEAST_PAIRS + self.searching
+
+    @property
+    def searching(self) -> int:
+        """How many runs choose among its parameters."""
+        return SEARCH_RUNS * (len(self.others) + 1) if self.others else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +59,10 @@ def candidates(
     done: Collection[str],
     past: Sequence[Pair],
 ) -> Sorted:
-    """Rank the recipes by predicted gain; every trial takes about the same time.
+    """Rank the recipes by predicted gain per run, as every run takes about the same time.
 
-    `done`: ids not to be looked at again. A recipe whose gain would be below what is worth keeping
-    is left out.
+    Those that are never kept come last: they are tried where the budget reaches. `done`: ids not to
+    be looked at again. A recipe whose gain would be below what is worth keeping is left out.
     """
     found: list[Candidate] = []
     left_out: list[Attempt] = []
@@ -75,7 +87,7 @@ def candidates(
             left_out.append(_left(recipe, kind, best.forecast, reason, "not_tried"))
             continue
         found.append(replace(best, others=tuple(others)))
-    found.sort(key=lambda c: (-c.gain, c.choice.label))
+    found.sort(key=lambda c: (not c.choice.recipe.keeps, -c.gain / c.runs, c.choice.label))
     return Sorted(candidates=tuple(found), left_out=tuple(left_out))
 
 
@@ -110,8 +122,6 @@ def forecast_of(recipe: Recipe, prediction: Prediction, past: Sequence[Pair]) ->
 
 
 def _not_worth(recipe: Recipe, kind: Numerics, allowed: Numerics, forecast: Forecast) -> str:
-    if not recipe.keeps:
-        return recipe.caveat or "it is for experiments and never kept"
     if not kind.within(allowed):
         more = " (its samples may draw from a global generator)"
         known = more if kind is not recipe.numerics else ""

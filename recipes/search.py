@@ -18,15 +18,13 @@ from perfkit.analyzers.calibration import Pair
 from perfkit.analyzers.refusal import Refusal
 from perfkit.recipes import comparing, guard, ledger
 from perfkit.recipes.activation import Choice
-from perfkit.recipes.candidates import Candidate, candidates
+from perfkit.recipes.candidates import SEARCH_RUNS, Candidate, candidates
 from perfkit.recipes.decisions import Checks, decide, memory_ratio
 from perfkit.recipes.measured import STEPS, Measured, Wanted
 from perfkit.recipes.recipe import Numerics, Recipe, Situation
 from perfkit.recipes.statistics import PILOT_PAIRS, Noise, noise_of
 
 FRESH_SEED = 1
-SEARCH_RUNS = 2
-"""Runs of each parameter of a recipe, to choose among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +215,10 @@ class Search:
         searched: tuple[ledger.Setting, ...],
     ) -> None:
         """Decide, and write the decision down with its reason."""
-        decision, reason = decide(done)
         choice = candidate.choice
+        decision, reason = decide(done)
+        if decision == "kept" and not choice.recipe.keeps:
+            decision, reason = "reverted", choice.recipe.caveat or "it is never kept"
         before = [a for a in self.book.attempts if a.recipe != choice.recipe.id]
         attempt = ledger.Attempt(
             recipe=choice.recipe.id,
@@ -294,8 +294,7 @@ class Search:
         return 2 * self.noise.pairs * self._cost_of_trial()
 
     def _cost_of_choosing(self, candidate: Candidate) -> float:
-        settings = len(candidate.others) + 1
-        return SEARCH_RUNS * settings * self._cost_of_trial() if settings > 1 else 0.0
+        return candidate.searching * self._cost_of_trial()
 
     def _cost_of_trial(self) -> float:
         return self.spent_s / (self.trials + len(self.book.diagnosed))

@@ -16,6 +16,8 @@ from tests.recipes.laboratory import (
     search,
 )
 
+SITUATION = Situation(analysis=NOT_LOOKED_AT, facts={})
+
 
 def decisions(book: ledger.Optimization) -> dict[str, str]:
     return {attempt.recipe: attempt.decision for attempt in book.attempts}
@@ -149,7 +151,6 @@ def test_levels_of_numerics_are_opt_in_and_add_up() -> None:
     recipes = [
         recipe("rounds", 1.5, numerics=Numerics.NUMERICS),
         recipe("alters", 1.5, numerics=Numerics.ALGORITHM),
-        recipe("debugs", 1.5, keeps=False),
     ]
     laboratory = FakeLaboratory(lambda on: 100 * 0.7 ** len(on), noise=0.002)
     assert search(laboratory, recipes).stack == ()
@@ -158,7 +159,22 @@ def test_levels_of_numerics_are_opt_in_and_add_up() -> None:
     allowed = Settings(allow=Numerics.ALGORITHM, budget_s=1e6)
     book = search(laboratory, recipes, allowed)
     assert set(book.stack) == {"rounds", "alters"}
-    assert decisions(book)["debugs"] == "not_tried"
+
+
+def test_what_is_only_for_experiments_is_tried_last_and_never_kept() -> None:
+    laboratory = FakeLaboratory(lambda on: 100 * 0.7 ** len(on), noise=0.002)
+    book = search(laboratory, [recipe("debugs", 3.0, keeps=False), recipe("good", 1.2)])
+    assert decisions(book) == {"good": "kept", "debugs": "reverted"}
+    debugs = next(a for a in book.attempts if a.recipe == "debugs")
+    assert debugs.measured is not None and debugs.measured.outcome == "faster"
+    assert (debugs.reason, debugs.stack) == ("it is never kept", ("good",))
+
+
+def test_a_smaller_gain_that_takes_fewer_runs_comes_first() -> None:
+    sizes = {1: 1.30, 2: 1.29, 4: 1.28, 8: 1.27}  # 8 runs to choose, 10 to compare
+    offered = [recipe("searched", None, sizes=sizes), recipe("plain", 1.2)]
+    found = candidates(offered, SITUATION, Numerics.EXACT, done=(), past=())
+    assert [c.choice.recipe.id for c in found.candidates] == ["plain", "searched"]
 
 
 SIZED = recipe("sized", None, sizes={4: 1.3, 2: 1.25, 1: 1.2})
