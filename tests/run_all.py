@@ -1,9 +1,9 @@
-"""Run the suite: quick tests, then real runs, on all cores; then what judges times, one by one.
+"""Run the suite: quick tests on all cores, then the real runs one by one; one count closes it.
 
     python -m tests.run_all [pytest arguments]
 
-Beside a real training whose times are judged nothing else may run. The last line is `N passed, N
-failed, N skipped` over all parts; the skips are listed by reason above it.
+Real multi-process trainings measure time, so nothing else may run beside them. The last line is
+`N passed, N failed, N skipped` over both parts; the skips are listed by reason above it.
 """
 
 import collections
@@ -14,25 +14,16 @@ import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-MOST_TRAININGS = 8  # at a time, whose times nobody judges
 TESTS = Path(__file__).parent
 NOTHING_COLLECTED = 5  # pytest's exit status when no test was selected
 
 
 def main(arguments: list[str]) -> int:
-    """Run all parts; 0 only if every test that ran passed."""
+    """Run both parts; 0 only if every test that ran passed."""
     cores = len(os.sched_getaffinity(0))
-    trainings = str(min(cores, MOST_TRAININGS))
     parts = {
         "quick tests, in parallel": ["-m", "not real", "-n", str(cores)],
-        "real runs, in parallel": [
-            *("-m", "real and not timed", "-n", trainings, "--dist", "loadgroup"),
-            *_files("mark.real"),
-        ],
-        "real runs whose times are judged, one by one": [
-            *("-m", "timed", "-n", "0"),
-            *_files("mark.timed"),
-        ],
+        "real runs, one by one": ["-m", "real", "-n", "0", *_files("mark.real")],
     }
     statuses, counts, reasons = [], collections.Counter[str](), collections.Counter[str]()
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,6 @@ def repeated(folder: Path, *flags: str) -> list[Analysis]:
 
 
 @pytest.mark.real
-@pytest.mark.timed
 def test_a_slower_host_is_found_and_named(tmp_path: Path) -> None:
     base = repeated(tmp_path / "base")
     new = repeated(tmp_path / "new", f"--host-ms={HOST_MS}")

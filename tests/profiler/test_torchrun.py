@@ -10,7 +10,7 @@ import pytest
 
 from tests.profiler.launching import TORCHRUN, TRAIN, node, plain, profile, ranks
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("torchrun")]
+pytestmark = pytest.mark.real
 
 WINDOWS = [[3, 4], [6, 30]]
 PAUSE_NS = 20e6

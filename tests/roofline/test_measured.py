@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.real
-@pytest.mark.timed
 def test_a_large_product_and_a_large_copy_land_on_their_ceilings() -> None:
     """85 to 110 %: the median of rounds in which both take turns in one process."""
     ran = subprocess.run(

@@ -19,12 +19,7 @@ from perfkit.roofline.summary import RunRoofline
 from perfkit.trace import run as run_folder
 from tests.truth.harness import PERFKIT, PORT, ROOT, TORCHRUN, Node, profiled, two_nodes
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.timed,
-    pytest.mark.needs_root,
-    pytest.mark.needs_tc,
-]
+pytestmark = [pytest.mark.real, pytest.mark.needs_root, pytest.mark.needs_tc]
 
 LINK_BYTES_PER_S = 1e9 / 8
 TOLERANCE = 0.05

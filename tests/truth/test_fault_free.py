@@ -6,7 +6,7 @@ import pytest
 
 from tests.truth.harness import Ended, run_quietly
 
-pytestmark = [pytest.mark.real, pytest.mark.timed]
+pytestmark = pytest.mark.real
 
 LAYERS, WIDTH, BATCH = 12, 128, 4
 

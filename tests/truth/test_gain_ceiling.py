@@ -6,7 +6,7 @@ import pytest
 
 from tests.truth.harness import TIMED, Ended, run_quietly
 
-pytestmark = [pytest.mark.real, pytest.mark.timed]
+pytestmark = pytest.mark.real
 
 ACCELERATOR = "--accelerator-ms=30"
 STEPS = "--steps=24"

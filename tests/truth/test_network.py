@@ -8,12 +8,7 @@ import pytest
 from perfkit.analyzers.result import Analysis
 from tests.truth.harness import Ended, run_on_two_nodes, two_nodes, undisturbed
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.timed,
-    pytest.mark.needs_root,
-    pytest.mark.needs_tc,
-]
+pytestmark = [pytest.mark.real, pytest.mark.needs_root, pytest.mark.needs_tc]
 
 RATE_BITS_PER_S = 200e6
 WIRE_SHARE = 1448 / 1514  # of an Ethernet frame that TCP over IPv4 with timestamps can use

@@ -15,7 +15,7 @@ import pytest
 from perfkit.analyzers.scaling_result import Scaling, ScalingPoint
 from tests.truth.harness import PERFKIT, ROOT, TORCHRUN, WORKLOAD
 
-pytestmark = [pytest.mark.real, pytest.mark.timed]
+pytestmark = pytest.mark.real
 
 BRIDGE = Path(__file__).with_name("bridge.py")
 EXAMPLE = ROOT / "examples" / "train_gpt_ddp.py"

@@ -8,7 +8,7 @@ from perfkit.analyzers.result import Analysis, RankBudget
 from perfkit.trace.run import open_run
 from tests.truth.harness import DEFAULT_WINDOW, Ended, run_quietly, run_workload, undisturbed
 
-pytestmark = [pytest.mark.real, pytest.mark.timed]
+pytestmark = pytest.mark.real
 
 ACCELERATOR = "--accelerator-ms=30"
 
