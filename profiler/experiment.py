@@ -50,11 +50,14 @@ class Experiment:
         limits: Limits,
         *,
         on_begin: Callable[[Beginning], None] | None = None,
+        retries: bool = True,
     ) -> None:
+        """`retries`: whether runs that failed in an earlier experiment are run again."""
         self.folder = folder.absolute()
         self.limits = limits
         self.side_effects: SideEffects | None = None
         self._on_begin = on_begin
+        self._retries = retries
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -74,7 +77,10 @@ class Experiment:
             raise ValueError("trials of one experiment need names of their own")
         options = asdict(self.limits)
         keys = {trial.name: ledger.key_of(trial, options) for trial in trials}
-        known = {t.name: self._ledger.finished(t, keys[t.name]) for t in trials}
+        known = {
+            t.name: self._ledger.finished(t, keys[t.name], failed_too=not self._retries)
+            for t in trials
+        }
         before = side_effects.files_of(Path.cwd(), self.folder)
         for number, trial in enumerate(trials, 1):
             done = known[trial.name]
@@ -93,7 +99,8 @@ class Experiment:
         return Ended(
             trial=trial,
             run=self.folder / trial.name,
-            ok=True,
+            ok=done.ok,
+            reason=done.reason,
             log=self._log(trial),
             seconds=done.seconds,
             remembered=True,

@@ -38,13 +38,13 @@ class Ledger:
         self.path = folder / FILE
         self.entries = _read(self.path)
 
-    def finished(self, trial: Trial, key: str) -> Entry | None:
-        """Return the entry of this trial if it has ended well before.
+    def finished(self, trial: Trial, key: str, *, failed_too: bool = False) -> Entry | None:
+        """Return the entry of this trial if it has ended well before, or ended at all.
 
         Raises SetupError where the folder holds a run of this name of something else.
         """
         known = self.entries.get(trial.name)
-        if known is None or not known.ok:
+        if known is None or not (known.ok or failed_too):
             return None
         if known.key != key:
             raise SetupError(

@@ -33,8 +33,8 @@ DIAGNOSED_STEPS = STEPS + DEFAULT_WINDOW[1] - DEFAULT_WINDOW[0] + 2
 class Trials:
     """Runs trials of `command` in `place`; finished ones are taken from its home.
 
-    `limit_s`: how long the first may take; later ones get five times what the first took, so that a
-    hang does not cost an hour.
+    `limit_s`: how long the first may take; later ones get five times what the longest run as it is
+    took so far, so that a hang does not cost an hour.
     """
 
     command: tuple[str, ...]
@@ -59,6 +59,8 @@ class Trials:
         if not ended.ok:
             reason = ended.reason if ended.log is None else f"{ended.reason} ({ended.log.name})"
             return Measured(wanted=wanted, ok=False, reason=reason, seconds=ended.seconds)
+        if not wanted.stack:
+            self.limit_s = max(self.limit_s, limit_after(ended.seconds))
         try:
             return measure(wanted, open_run([ended.run]), ended.seconds)
         except PerfkitError as error:
@@ -72,8 +74,7 @@ class Trials:
             log = "" if ended.log is None else f"; see {console.shown(ended.log)}"
             return Refusal(reason=f"the training failed: {ended.reason}{log}")
         if not stack:
-            again = TIMES_BASELINE * round(ended.seconds, 3)
-            self.limit_s = min(self.limit_s, max(LEAST_LIMIT_S, 10 * math.ceil(again / 10)))
+            self.limit_s = min(self.limit_s, limit_after(ended.seconds))
         try:
             analysis = results.produce([ended.run], None).analysis
             run = open_run([ended.run])
@@ -95,7 +96,8 @@ class Trials:
     def _launch(self, name: str, stack: Sequence[Choice], limits: Limits, seed: int = 0) -> Ended:
         seeds = {"PERFKIT_NUMERICS": str(SEED + seed), "PYTHONHASHSEED": str(seed)}
         variables = {**seeds, **activate(stack, self.environ).environment}
-        experiment = Experiment(self.home, limits, on_begin=self._begins)
+        # A recipe that failed has failed for good, so that a search that goes on decides the same.
+        experiment = Experiment(self.home, limits, on_begin=self._begins, retries=not stack)
         runner = CarefulRunner(experiment, self.place)
         trial = Trial(name=name, command=self.command, environment=variables)
         with console.progress(name):
@@ -104,3 +106,8 @@ class Trials:
 
     def _begins(self, beginning: Beginning) -> None:
         self.place.begin(beginning.trial.name)
+
+
+def limit_after(seconds: float) -> float:
+    """Return how long a trial may take where one took so long, in whole tens of seconds."""
+    return max(LEAST_LIMIT_S, 10 * math.ceil(TIMES_BASELINE * round(seconds, 3) / 10))

@@ -193,6 +193,26 @@ def test_writes_go_on_where_they_are_allowed_or_new(
     assert isinstance(found, Refusal)  # nothing was recorded, but nobody objected to the files
 
 
+def test_a_slower_baseline_gives_later_trials_more_time(
+    real: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = iter([15.0, 40.0, 10.0])
+    kept: list[bool] = []
+
+    def run_one(self: Writing, trial: Trial, key: str) -> Ended:
+        kept.append(self._retries)
+        return Ended(trial=trial, run=self.folder / trial.name, ok=True, seconds=next(took))
+
+    monkeypatch.setattr(Writing, "_run_one", run_one)
+    real.diagnose("diagnosis-0", ())
+    assert real.limit_s == 80  # 75 s, in whole tens
+    real.run(Wanted(name="baseline-1"))
+    assert real.limit_s == 200
+    real.run(Wanted(name="try-1", stack=(Choice(recipe=recipe("one", 1.5)),)))
+    assert real.limit_s == 200
+    assert kept == [True, True, False]  # a recipe that failed is not run again by a later call
+
+
 def test_trials_are_seeded_and_offline(real: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Trial] = []
     monkeypatch.setattr(Writing, "touched", "new.txt")

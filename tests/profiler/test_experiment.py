@@ -64,6 +64,9 @@ def test_one_failure_does_not_lose_the_rest_and_is_tried_again(run: Run, here: P
     assert ended[0].reason == "it ended with status 1: ValueError: 7"
     assert ended[0].log is not None and ended[0].log.read_text().startswith("hello\n")
     (here / "mend").touch()
+    without = Experiment(here / "out", Limits(), retries=False)
+    (same,) = without.run([python("a", fails_once)])
+    assert (same.ok, same.remembered, same.reason) == (False, True, ended[0].reason)
     assert [(e.ok, e.remembered) for e in run(python("a", fails_once), python("b", ""))] == [
         (True, False),
         (True, True),
