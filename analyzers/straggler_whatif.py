@@ -50,6 +50,12 @@ def straggler_what_if(ops: PipelineOps) -> StragglerWhatIf:
     return _Analysis(ops).result()
 
 
+def slow_down(actual_s: float, ideal_s: float) -> tuple[float, float]:
+    """Return S = T / T_ideal and the share of the time that is wasted, 1 - 1/S."""
+    ratio = float(actual_s / ideal_s)
+    return ratio, 1 - 1 / ratio
+
+
 class _Analysis:
     """One graph, replayed under several sets of durations."""
 
@@ -88,13 +94,13 @@ class _Analysis:
     def result(self) -> StragglerWhatIf:
         by_stage, by_replica = self.each(self.ops.stage), self.each(self.ops.replica)
         suspects = self._suspects(by_stage, by_replica)
-        ratio = float(self.actual_steps.mean() / self.ideal_steps.mean())
+        ratio, waste = slow_down(self.actual_steps.mean(), self.ideal_steps.mean())
         per_step = self.actual_steps / self.ideal_steps
         return StragglerWhatIf(
             actual_s=float(self.actual_steps.mean()),
             ideal_s=float(self.ideal_steps.mean()),
             slow_down=ratio,
-            waste=1 - 1 / ratio,
+            waste=waste,
             by_step={int(s): float(r) for s, r in zip(self.steps, per_step, strict=True)},
             by_stage=by_stage,
             by_replica=by_replica,
