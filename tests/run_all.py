@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     """Run both parts; 0 only if every test that ran passed."""
     cores = len(os.sched_getaffinity(0))
     parts = {
-        "quick tests, in parallel": ["-m", "not real", "-n", str(cores)],
+        "quick tests, in parallel": ["-m", "not real", "-n", str(cores), "--dist=loadgroup"],
         "real runs, one by one": ["-m", "real", "-n", "0", *_files("mark.real")],
     }
     statuses, counts, reasons = [], collections.Counter[str](), collections.Counter[str]()

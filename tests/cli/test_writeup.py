@@ -91,7 +91,6 @@ def test_what_is_predicted_of_all_is_the_sum_of_what_each_saves() -> None:
     assert added_up([guess(2.0), guess(2.0)]) is None  # nothing would be left
 
 
-@pytest.mark.real
 @pytest.mark.parametrize(("wanted", "calls"), [("1", "0"), ("", "1")])
 def test_communication_off_is_off(tmp_path: Path, wanted: str, calls: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(BOOT), "PERFKIT_NO_SYNC": wanted}

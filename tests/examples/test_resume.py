@@ -42,8 +42,9 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "alone" else pytest.mark.real) for n in COMMANDS]
+)
 def test_resumed_run_equals_uninterrupted_run(name: str, tmp_path: Path) -> None:
     command = COMMANDS[name]
     if name == "cnn":
@@ -62,7 +63,6 @@ def test_resumed_run_equals_uninterrupted_run(name: str, tmp_path: Path) -> None
     assert same(*ends)
 
 
-@pytest.mark.real
 def test_resume_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     command = [*COMMANDS["alone"], "--resume", f"--checkpoint={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)

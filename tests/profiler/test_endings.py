@@ -25,8 +25,6 @@ from tests.profiler.launching import (
     until,
 )
 
-pytestmark = pytest.mark.real
-
 SINGLE = (sys.executable, str(SCRIPTS / "single.py"))
 ENDINGS = [  # how it ends, what is recorded of it, its exit status, its last words
     ("exit3", ("exit", 3), 3, ""),
@@ -69,6 +67,7 @@ def test_a_process_that_ends_inside_the_window(
     assert facts["signal"] == (-status if status < 0 else None)
 
 
+@pytest.mark.real
 def test_a_rank_killed_outright_leaves_every_completed_step(tmp_path: Path) -> None:
     command = (*TORCHRUN, "--standalone", TRAIN, "--end=kill", "--at=5")
     ended = profile(tmp_path / "run", *command, windows=[[1, 2]])
@@ -81,6 +80,7 @@ def test_a_rank_killed_outright_leaves_every_completed_step(tmp_path: Path) -> N
     assert len(survivor.records("end")) == 1
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_a_rank_hangs_in_a_collective(
     tmp_path: Path, number: signal.Signals

@@ -52,7 +52,6 @@ def test_lines_go_on_once_there_is_room_again(tmp_path: Path, room: int, lost: i
 
 
 @pytest.mark.needs_root
-@pytest.mark.real
 def test_a_full_disk_costs_the_record_and_nothing_else(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -11,8 +11,6 @@ import pytest
 
 from tests.profiler.launching import SCRIPTS, TRAIN, RankFolder, node, plain, profile, ranks
 
-pytestmark = pytest.mark.real
-
 SINGLE = str(SCRIPTS / "single.py")
 
 
@@ -24,6 +22,7 @@ def _check_two_ranks(run: Path) -> list[RankFolder]:
     return found
 
 
+@pytest.mark.real
 def test_python_m_torch_distributed_run(tmp_path: Path) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone")
     done = profile(
@@ -38,6 +37,7 @@ def test_python_m_torch_distributed_run(tmp_path: Path) -> None:
         assert [s["i"] for s in rank.records("step") if s["pr"]] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.real
 def test_spawned_from_a_plain_script_whose_profiler_is_in_the_way(tmp_path: Path) -> None:
     """Of four windows on rank 1 one is undisturbed; the program profiles its steps 3 to 5."""
     done = profile(

@@ -196,7 +196,6 @@ for step in range(5):
 """
 
 
-@pytest.mark.real
 def test_a_rank_that_runs_out_of_memory_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     done = profile(tmp_path / "run", sys.executable, str(tmp_path / "train.py"), memory=True)

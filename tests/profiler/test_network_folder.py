@@ -99,7 +99,6 @@ parent.main()
 """
 
 
-@pytest.mark.real
 def test_a_rank_keeps_its_streams_on_local_disk_and_brings_them(tmp_path: Path) -> None:
     run, local = tmp_path / "run", tmp_path / "tmp"
     local.mkdir()

@@ -100,7 +100,6 @@ def test_the_command_runs_under_nsys_and_its_report_is_exported(
     assert len(load_rank(run.ranks[0], cache=None).events) > 1000
 
 
-@pytest.mark.real
 def test_a_training_without_cuda_keeps_its_kineto_trace(tmp_path: Path) -> None:
     fake = FakeNsys(tmp_path / "bin")
     script = str(Path(TRAIN).with_name("single.py"))

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from perfkit.profiler import own_traces
 from perfkit.trace.renumbering import renumbered
@@ -36,7 +35,6 @@ print(float(loss).hex(), len(os.listdir(sys.argv[1])))
 """
 
 
-@pytest.mark.real
 def test_a_programs_own_trace_is_collected_and_numbered_as_ours(tmp_path: Path) -> None:
     """Its profiler counts the end of an iteration, perfkit the optimizer's return."""
     (tmp_path / "train.py").write_text(SCRIPT)

@@ -15,7 +15,7 @@ from perfkit.profiler.launch import environment_of
 from tests.profiler.launching import SCRIPTS, RankFolder, clean_environment, ranks
 from tests.profiler.scripts.count_steps import CASES, ITERATIONS
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.xdist_group("steps")  # one run answers all
 
 BY_BATCH = {"hand_written"}
 GRAPHS = str(SCRIPTS / "compiled_graphs.py")

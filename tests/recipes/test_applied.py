@@ -6,9 +6,8 @@ import pytest
 
 from tests.recipes.applied import run
 
-pytestmark = pytest.mark.real
 
-
+@pytest.mark.real
 def test_overlap_of_hand_made_all_reduces_is_exact(tmp_path: Path) -> None:
     plain = run(tmp_path / "a", "", "--sync", "manual")
     fast = run(tmp_path / "b", "overlap:mb=0.001,gc-freeze", "--sync", "manual")
@@ -19,6 +18,7 @@ def test_overlap_of_hand_made_all_reduces_is_exact(tmp_path: Path) -> None:
     assert fast.losses == plain.losses and len(plain.losses) == 8
 
 
+@pytest.mark.real
 def test_exact_recipes_of_ddp_and_its_loader_are_exact_together(tmp_path: Path) -> None:
     steps = ("--steps", "20")
     plain = run(tmp_path / "a", "", *steps)
