@@ -33,7 +33,7 @@ LAB04 |= {"loader": ("loader", "pin-memory")}
 TERMS = ("compute", "communication", "io", "host")
 NOTHING_LEFT = 0.05
 """Predictions that together leave less of a step than this cannot all be of parts of their own."""
-LITTLE, MUCH = 1.02, 1.05
+LITTLE, MUCH = 1.03, 1.05
 """A trap is predicted to gain at most the first; a fix at least the second."""
 
 

@@ -208,9 +208,24 @@ def test_a_real_prometheus_takes_it(server: MetricsServer, tmp_path: Path) -> No
     try:
         query = urlencode({"query": "sum(perfkit_steps_total) by (node)"})
         assert answered(f"http://127.0.0.1:{port}/api/v1/query?{query}") == "20"
+        for expression in dashboard_expressions():  # one that does not parse is answered with 400
+            query = urlencode({"query": expression})
+            url = f"http://127.0.0.1:{port}/api/v1/query?{query}"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert json.load(answer)["status"] == "success", expression
     finally:
         process.kill()
         process.wait()
+
+
+def dashboard_expressions() -> list[str]:
+    """Return the queries of the Grafana dashboard, its variables filled in as Grafana does."""
+    panels = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())["panels"]
+    found = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    assert len(found) > 10
+    filled = [text.replace("$node", ".*").replace("$__rate_interval", "1m") for text in found]
+    assert not [text for text in filled if "$" in text]
+    return filled
 
 
 def answered(url: str) -> str:
