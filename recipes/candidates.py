@@ -122,15 +122,16 @@ def forecast_of(recipe: Recipe, prediction: Prediction, past: Sequence[Pair]) ->
 
 
 def _not_worth(recipe: Recipe, kind: Numerics, allowed: Numerics, forecast: Forecast) -> str:
-    if not kind.within(allowed):
-        more = " (its samples may draw from a global generator)"
-        known = more if kind is not recipe.numerics else ""
-        return f"it may change the numbers{known}: --allow {kind.value}"
     most = forecast.expected or forecast.ceiling
     if most is None:
         return "nothing says what it could gain"
     if most < RESOLVE:
         return f"at most {most:.2f} times as fast is predicted"
+    if not kind.within(allowed):
+        gain = f"{'' if forecast.expected else 'at most '}{most:.2f} times as fast is predicted"
+        more = " (its samples may draw from a global generator)"
+        known = more if kind is not recipe.numerics else ""
+        return f"{gain}, but it may change the numbers{known}: --allow {kind.value}"
     return ""
 
 

@@ -11,7 +11,6 @@ def render(found: Optimization, *, report_path: str) -> str:
     """Return the whole summary."""
     lines = [
         *_baseline(found),
-        "",
         *_table(found),
         *_rest(found),
         *_stack(found),
@@ -140,6 +139,7 @@ def _table(found: Optimization) -> Iterator[str]:
     tried = [a for a in found.attempts if a.measured is not None or a.decision == "reverted"]
     if not tried:
         return
+    yield ""
     wide = max(len(a.label) for a in tried)
     yield f"{'recipe':<{wide}}  {'predicted':>22}  {'measured, 95 % interval':>34}  losses"
     for attempt in tried:

@@ -153,7 +153,11 @@ def test_levels_of_numerics_are_opt_in_and_add_up() -> None:
         recipe("alters", 1.5, numerics=Numerics.ALGORITHM),
     ]
     laboratory = FakeLaboratory(lambda on: 100 * 0.7 ** len(on), noise=0.002)
-    assert search(laboratory, recipes).stack == ()
+    exact = search(laboratory, recipes)
+    assert exact.stack == ()
+    assert reason(exact, "rounds") == (
+        "1.50 times as fast is predicted, but it may change the numbers: --allow numerics"
+    )
     allowed = Settings(allow=Numerics.NUMERICS, budget_s=1e6)
     assert search(laboratory, recipes, allowed).stack == ("rounds",)
     allowed = Settings(allow=Numerics.ALGORITHM, budget_s=1e6)
