@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import IO
 
 from perfkit.errors import SetupError
-from perfkit.profiler import child, closing, filesystems, host, own_traces, pyspy, run_folder
+from perfkit.profiler import (
+    child,
+    closing,
+    filesystems,
+    host,
+    oom_kills,
+    own_traces,
+    pyspy,
+    run_folder,
+)
 from perfkit.profiler.companions import Companion, accompanied
 from perfkit.profiler.hang import HangWatch
 from perfkit.profiler.inrank import recipe_request
@@ -117,6 +126,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         served = metrics_of(options, run, node)
         report = report_place(run, node, options.windows_to_trace()[0]) if nsys else run
         started = nsys.wrap(command, report) if nsys else command
+        killed_before = oom_kills.count()
         with _opened(options.output) as output:
             process = child.start(started, environment, output=output)
     except BaseException:
@@ -126,7 +136,8 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
     with accompanied(companions):
         waited = child.wait(process, seconds=options.seconds)
     late = collect(nsys, report) if nsys else ()
-    return _close(run, node, document, waited, (*late, *_complaints(companions)))
+    ours = (*oom_kills.since(killed_before), *late, *_complaints(companions))
+    return _close(run, node, document, waited, ours)
 
 
 def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion, ...]:

@@ -30,10 +30,13 @@ def create(out: Path | None, command: Sequence[str], node: str) -> Path:
     run = (out if out is not None else _default(command)).absolute()
     _check_joinable(run, node)
     try:
-        (run / "nodes" / node).mkdir(parents=True, exist_ok=True)
+        (run / "nodes").mkdir(parents=True, exist_ok=True)
+        (run / "nodes" / node).mkdir()  # of two that start at once, one gets no further
         probe = run / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
+    except FileExistsError as error:
+        raise _taken(run) from error
     except OSError as error:
         raise SetupError(
             f"cannot write the run folder {run}: {error.strerror}",
@@ -56,10 +59,14 @@ def _check_joinable(run: Path, node: str) -> None:
         raise SetupError(
             f"{run} is not empty and is no run folder", hint="name a new folder with --out DIR"
         )
-    if (run / "nodes" / node / "run.json").exists():
-        raise SetupError(
-            f"{run} already holds a run of this node", hint="name a new folder with --out DIR"
-        )
+    if (run / "nodes" / node).exists():
+        raise _taken(run)
+
+
+def _taken(run: Path) -> SetupError:
+    return SetupError(
+        f"{run} already holds a run of this node", hint="name a new folder with --out DIR"
+    )
 
 
 def _default(command: Sequence[str]) -> Path:

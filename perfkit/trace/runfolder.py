@@ -138,7 +138,7 @@ def _rank(folder: Path, attempt: int, running: bool) -> RankRecord | None:
         folder=folder,
         facts=facts,
         lines=steps.lines,
-        traces=traces,
+        traces=tuple(path for path in traces if not _saw(path, steps.clock_set)),
         ended=steps.ended or ("running" if running else "killed"),
         issues=_rank_issues(by_name, facts, steps, running),
     )
@@ -165,6 +165,12 @@ def _traces(folder: Path) -> tuple[Path, ...]:
         elif _OWN.fullmatch(entry.name):
             own.append(entry)
     return tuple(found[name] for name in sorted(found)) or tuple(own[:1])
+
+
+def _saw(trace: Path, steps: Sequence[int]) -> bool:
+    """Whether a trace was being recorded in one of `steps`: from the one before its window on."""
+    match = _TRACE.fullmatch(trace.name)
+    return match is not None and any(int(match[1]) - 1 <= s <= int(match[2]) for s in steps)
 
 
 def is_programs_own(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Reads steps.jsonl, the always-on record of a rank (docs/run-folder.md), torn or whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from perfkit.trace.model import I64, NONE, Issue, Spans, StepLines, StepMemory
-from perfkit.units import size
+from perfkit.units import nanoseconds, size
 
 Pair = tuple[int, int]
+CLOCK_STEP_NS = 500_000_000  # the two clocks of a line are read side by side, an interrupt apart
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -57,6 +58,7 @@ class StepFile:
     exception: str
     out_of_memory: str  # what ran out, in words; "" if nothing did
     issues: tuple[Issue, ...]
+    clock_set: tuple[int, ...]  # steps in which the wall clock was set
 
 
 _DECODER = msgspec.json.Decoder(_Record)
@@ -74,6 +76,8 @@ def read_step_file(path: Path) -> StepFile:
     failures = [f"{r.type}: {r.text}" for r in records if r.kind == "exception"]
     issues = [_broken_lines(path, broken)] if broken else []
     issues += _missing_lines(path, [r.step for r in steps])
+    moved = _set_clocks(steps)
+    issues += _clock_set(path, moved)
     return StepFile(
         lines=_with_device_times(_step_lines(steps), records),
         ended=ends[-1] if ends else "",
@@ -82,6 +86,7 @@ def read_step_file(path: Path) -> StepFile:
         exception=failures[-1] if failures else "",
         out_of_memory=_out_of_memory(records),
         issues=tuple(issues),
+        clock_set=tuple(moved),
     )
 
 
@@ -154,6 +159,25 @@ def _missing_lines(path: Path, steps: Sequence[int]) -> list[Issue]:
     where = f"{path.parent.name}/{path.name}"
     text = f"{where}: {missing} steps from step {first} on have no line; was the disk full?"
     return [Issue(code="STEP_LINES_MISSING", severity="warning", message=text)]
+
+
+def _set_clocks(steps: Sequence[_Record]) -> dict[int, int]:
+    """Steps in which the wall clock moved otherwise than the monotonic one, and by how much."""
+    moved = {
+        after.step: (after.end_unix - after.end) - (before.end_unix - before.end)
+        for before, after in pairwise(steps)
+    }
+    return {step: ns for step, ns in moved.items() if abs(ns) >= CLOCK_STEP_NS}
+
+
+def _clock_set(path: Path, moved: Mapping[int, int]) -> list[Issue]:
+    text = ", ".join(
+        f"{'back' if ns < 0 else 'forward'} by {nanoseconds(abs(ns))} in step {step}"
+        for step, ns in list(moved.items())[:3]
+    )
+    where = f"{path.parent.name}/{path.name}"
+    message = f"{where}: the clock was set {text}: step times hold, a trace around it is left out"
+    return [Issue(code="CLOCK_SET", severity="warning", message=message)] if moved else []
 
 
 def _last_of_each(steps: Sequence[_Record]) -> list[_Record]:

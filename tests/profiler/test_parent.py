@@ -8,11 +8,15 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from perfkit.errors import SetupError
+from perfkit.profiler import run_folder
 from tests.profiler.launching import (
     TIMEOUT_S,
     clean_environment,
@@ -162,6 +166,23 @@ def test_a_run_folder_is_not_used_twice_by_a_node(tmp_path: Path) -> None:
     again = profile(tmp_path / "run", "true")
     assert again.returncode == 125
     assert "already holds a run of this node" in again.stderr
+
+
+def test_of_two_that_start_at_once_one_gets_the_folder(tmp_path: Path) -> None:
+    """Threads meet in every order, and however they do, one makes the folder."""
+
+    def attempt(_: int) -> str:
+        together.wait()
+        try:
+            return str(run_folder.create(tmp_path / "run", ["true"], "node"))
+        except SetupError as error:
+            return str(error)
+
+    together = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        told = sorted(pool.map(attempt, range(4)))
+    assert told[0] == str(tmp_path / "run")
+    assert all("already holds a run of this node" in text for text in told[1:])
 
 
 def test_another_node_joins_the_run_folder(tmp_path: Path) -> None:

@@ -159,6 +159,28 @@ class TestBrokenRuns:
         assert issue.code == "STEP_LINES_MISSING"
         assert "2 steps from step 2 on have no line" in issue.message
 
+    def test_a_clock_that_was_set_leaves_out_what_was_traced_meanwhile(
+        self, run_folder: Path
+    ) -> None:
+        folder = next(run_folder.glob("attempt0/rank00000*"))
+        before = open_run([run_folder]).ranks[0]
+        lines = [json.loads(line) for line in (folder / "steps.jsonl").read_bytes().splitlines()]
+        for line in lines:
+            if line["k"] == "step" and line["i"] >= 3:
+                line["u1"] -= 700_000_000
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "steps.jsonl").write_text(text)
+        for name in ("trace-0001-0002.json", "trace-0004-0005.json", "trace-0005-0005.json"):
+            (folder / name).write_text("{}")
+        after = open_run([run_folder]).ranks[0]
+        kept = {path.name for path in after.traces} - {path.name for path in before.traces}
+        assert kept == {"trace-0001-0002.json", "trace-0005-0005.json"}
+        (issue,) = after.issues
+        assert issue.code == "CLOCK_SET"
+        assert "the clock was set back by 700 ms in step 3: step times hold" in issue.message
+        took = after.lines.end_ns - after.lines.start_ns
+        assert took.tolist() == (before.lines.end_ns - before.lines.start_ns).tolist()
+
     def test_a_killed_rank(self, tmp_path: Path) -> None:
         add_node(tmp_path)
         add_rank(tmp_path, 0)

@@ -1,6 +1,7 @@
 """One process without torch.distributed, with a switch for every way in which it can end."""
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import signal
@@ -20,11 +21,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--end", default="")
     parser.add_argument("--at", type=int, default=STEPS)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--back", type=int, default=-1, help="step that sets the clock back")
+    parser.add_argument("--group", default="", help="control group to end in, of memory")
     parser.add_argument("--ready", default="", help="file to write once the end is near")
     return parser.parse_args()
 
 
-def end_as_told(how: str) -> None:
+def end_as_told(how: str, group: str) -> None:
+    if how == "eat":
+        with open(os.path.join(group, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+        eaten = []
+        while True:
+            eaten.append(bytearray(os.urandom(1 << 20) * 16))
     if how == "raise":
         raise ValueError("as told")
     if how == "own-hook":
@@ -55,14 +64,16 @@ def main() -> None:
             if options.ready:
                 with open(options.ready, "w") as file:
                     file.write(str(os.getpid()))
-            end_as_told(options.end)
+            end_as_told(options.end, options.group)
+        if step == options.back:
+            ctypes.CDLL(None).set_clock_back(3600)
         optimizer.zero_grad()
         loss = model(tokens).square().mean()
         loss.backward()
         optimizer.step()
         print(step, float(loss).hex(), flush=True)
     if options.at == STEPS:
-        end_as_told(options.end)
+        end_as_told(options.end, options.group)
 
 
 if __name__ == "__main__":
