@@ -66,8 +66,11 @@ def test_step_lines_agree_with_the_ranks_own_clocks(all_ranks_decode: Ended) -> 
         for row in {*range(2, len(own))} - {8, 9, 19, 20}:
             truth = own[row]
             ms = (lines.end_ns[row] - lines.start_ns[row]) / 1e6
-            assert ms == pytest.approx(truth.step_ms, abs=2)
-            assert lines.input_wait_ns[row] / 1e6 == pytest.approx(truth.input_ms, abs=1)
+            # Between the two clocks' readings another process may have had the processor.
+            delayed_ms = own[row - 1].delayed_ms + truth.delayed_ms
+            assert ms == pytest.approx(truth.step_ms, abs=2 + delayed_ms)
+            wait_ms = lines.input_wait_ns[row] / 1e6
+            assert wait_ms == pytest.approx(truth.input_ms, abs=1 + truth.delayed_ms)
 
 
 def test_sleeping_loader_shows_its_milliseconds(tmp_path: Path) -> None:
@@ -111,23 +114,6 @@ def test_one_slow_loader_is_io_and_blamed_on_its_rank(one_slow_loader: Ended) ->
     assert budget_ms(analysis, 0, "comm_wait") == pytest.approx(60, rel=0.1)
     assert analysis.verdict.rollup_after_blame["communication"] < 0.1
     assert [(s.rank, s.class_) for s in analysis.stragglers] == [(1, "input_wait")]
-
-
-def test_removing_the_fault_gains_at_most_the_ceiling(
-    one_slow_loader: Ended, tmp_path: Path
-) -> None:
-    repaired = run_quietly(tmp_path, ACCELERATOR)
-    before, after = (
-        max(run.mean_ms(lambda t: t.step_ms, rank, range(22, 30)) for rank in (0, 1))
-        for run in (one_slow_loader, repaired)
-    )
-    findings = one_slow_loader.analyze().findings
-    ceilings = [f.gain_ceiling for f in findings if "loader" in f.title and f.gain_ceiling]
-    assert ceilings
-    assert before / after > 2
-    # 5 % for what two runs on one machine differ by
-    assert all(before / after < ceiling * 1.05 for ceiling in ceilings)
-    assert max(ceilings) < 1.25 * before / after, "a ceiling, but not out of sight"
 
 
 def test_one_slow_computer_is_compute_and_blamed_on_its_rank(tmp_path: Path) -> None:
