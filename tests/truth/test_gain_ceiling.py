@@ -11,8 +11,9 @@ pytestmark = pytest.mark.real
 ACCELERATOR = "--accelerator-ms=30"
 STEPS = "--steps=24"
 STALL_MS = 40.0
-NOISE = 1.03
-"""Two runs of the same thing differ by this much; all times here are slept, not computed."""
+NOISE = 0.03
+"""Two runs of the same thing differ by this much, and by what the machine took from either; all
+times here are slept, not computed."""
 
 
 def step_ms(ended: Ended) -> float:
@@ -30,9 +31,10 @@ def test_removing_the_stall_of_one_rank_gains_no_more_than_the_ceiling(tmp_path:
     analysis = faulty.analyze()
     assert [(s.rank, s.class_) for s in analysis.stragglers] == [(1, "input_wait")]
     assert analysis.stragglers[0].excess_ms == pytest.approx(STALL_MS, rel=0.1)
+    noise = NOISE + faulty.contention(TIMED) + mended.contention(TIMED)
     ceilings = {f.id: f.gain_ceiling for f in analysis.findings}
     for name in ("slow_loader", "straggler_input_wait"):
         ceiling = ceilings[name]
         assert ceiling is not None
-        assert speed_up <= ceiling * NOISE, name
+        assert speed_up <= ceiling * (1 + noise), name
         assert ceiling <= speed_up * 1.15, f"{name}: a ceiling that bounds nothing is no help"
