@@ -52,6 +52,10 @@ scale-truth: $(INSTALLED) ## predict 8 ranks on a shaped network from 1, 2 and 4
 recipes-truth: $(INSTALLED) ## predicted and measured gains of recipes on a shaped network (root; 20 min, quiet machine)
 	$(BIN)/python -m tests.truth.recipes_truth --out build/recipes-truth
 
+.PHONY: optimize-truth
+optimize-truth: $(INSTALLED) ## searches of optimize whose answer is known, five equal trials too (root; 40 min, quiet machine)
+	$(BIN)/python -m tests.truth.optimize_truth --out build/optimize-truth
+
 FRAMEWORKS := .venv-frameworks
 
 .PHONY: test-frameworks
@@ -103,6 +107,7 @@ bench: $(INSTALLED) $(HTA) ## measure --help and, with ../shared, reading 260 MB
 	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE) --peer-python $(HTA); \
 	$(BIN)/python benchmarks/bench_analyze.py $(LARGE_TRACE); $(BIN)/python benchmarks/bench_ranks.py; \
 	$(BIN)/python benchmarks/bench_nsight.py; $(BIN)/python benchmarks/bench_whatif.py; \
+	$(BIN)/python benchmarks/bench_report.py; \
 	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
 
 .PHONY: bench-overhead
@@ -132,12 +137,13 @@ fuzz: $(INSTALLED) ## read 5000 damaged traces made from those in ../shared, Kin
 FIXTURE := ../shared/traces/kineto/nanogpt_h100_8ranks
 
 .PHONY: screenshots
-screenshots: demo ## pictures of the demo's report and of an 8-rank GPU capture's, into docs/images (4 min)
+screenshots: demo ## pictures of the demo's report, an 8-rank GPU capture's and both labs' write-ups, into docs/images (4 min)
 	$(BIN)/perfkit ceilings --quick --ranks 2 --out $(DEMO)/run/ceilings.json
 	$(BIN)/perfkit analyze $(DEMO)/run
 	$(BIN)/python -m tests.report.screenshots docs/images demo=$(DEMO)/run/report.html
 	if test -d $(FIXTURE); then $(BIN)/perfkit analyze $(FIXTURE) --out $(DEMO)/fixture && \
 		$(BIN)/python -m tests.report.screenshots docs/images h100-8-ranks=$(DEMO)/fixture/report.html; fi
+	$(BIN)/python -m tests.report.screenshots docs/images lab04=docs/labs/lab04.html lab09=docs/labs/lab09.html
 
 .PHONY: docs
 docs: $(INSTALLED) ## build the documentation's site into build/site, strictly, links checked (20 s)

@@ -1,0 +1,107 @@
+"""What `perfkit optimize` finds on real runs whose truth is known: three searches, one table each.
+
+    python -m tests.truth.optimize_truth [--only aa] [--out DIR]
+
+Two network namespaces joined by a shaped link (root, ip and tc), compute asleep.
+aa: five recipes that change nothing, tried on a training that has no bottleneck; none may be kept.
+good: every recipe that there is, on the same training; none may be kept.
+two: every recipe, on a training with a slow loader and no overlap; both must be found, the larger
+first. Interrupted, the same line goes on. Status 1 where a search does not find the truth.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from perfkit.analyzers.refusal import Refusal
+from perfkit.cli import optimizing
+from perfkit.cli.trials import Trials
+from perfkit.cli.workdir import Place
+from perfkit.recipes.catalogue import RECIPES
+from perfkit.recipes.ledger import Optimization
+from perfkit.recipes.recipe import Application, Numerics, Prediction, Recipe, Situation, Values
+from perfkit.recipes.search import Settings
+from perfkit.report import optimize_text
+
+HERE = Path(__file__).parent
+GOOD = ("--ddp", "--decode-ms", "0", "--device-ms", "20", "--layers", "8", "--width", "256")
+TWO = ("--device-ms", "10", "--decode-ms", "15")
+HOURS = 4 * 3600.0
+
+
+def unchanged(number: int) -> Recipe:
+    """Return a recipe that sets a variable which nothing reads, and promises much."""
+
+    def applicable(situation: Situation) -> Prediction | Refusal:
+        del situation
+        return Prediction(
+            ceiling=2.0, expected=1.3, low=1.2, high=1.4, basis="none", why="it changes nothing"
+        )
+
+    def environment(values: Values, environ: Mapping[str, str]) -> Mapping[str, str]:
+        del values, environ
+        return {"NOTHING_READS_THIS": str(number)}
+
+    return Recipe(
+        id=f"nothing-{number}",
+        title="Change nothing",
+        addresses="compute",
+        findings=(),
+        application=Application.ENVIRONMENT,
+        numerics=Numerics.EXACT,
+        applicable=applicable,
+        refuses=(),
+        environment=environment,
+    )
+
+
+def search(
+    name: str, flags: Sequence[str], rate: str, recipes: Sequence[Recipe], home: Path
+) -> Optimization:
+    """Search with these recipes on a training with these flags, at most for hours."""
+    bridge = (sys.executable, str(HERE / "bridge.py"), "--ranks", "2", "--rate", rate)
+    script = (sys.executable, str(HERE / "two_bottlenecks.py"), *flags)
+    place = Place(home=home / name)
+    trials = Trials(command=(*bridge, "--", *script), place=place, environ=dict(os.environ))
+    settings = Settings(budget_s=HOURS)
+    found = optimizing.search(trials, settings, recipes)
+    print(f"\n== {name}: {' '.join(flags)} at {rate}\n")
+    print(optimize_text.render(found, report_path=str(home / name / optimizing.PAGE)))
+    return found
+
+
+def holds(name: str, found: Optimization) -> bool:
+    """Tell whether a search found the truth."""
+    kept = [label.partition(":")[0] for label in found.stack]
+    return found.complete and kept == (["loader", "overlap"] if name == "two" else [])
+
+
+def main() -> int:
+    """Search, and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("aa", "good", "two"), action="append")
+    parser.add_argument("--out", type=Path, help="where the runs go, and an earlier call goes on")
+    args = parser.parse_args()
+    home = (args.out or Path(tempfile.mkdtemp(prefix="perfkit-optimize-"))).absolute()
+    nothing = tuple(unchanged(number) for number in range(1, 6))
+    cases = {
+        "aa": (GOOD, "10gbit", nothing),
+        "good": (GOOD, "10gbit", RECIPES),
+        "two": (TWO, "2gbit", RECIPES),
+    }
+    wrong = []
+    for name in args.only or cases:
+        flags, rate, recipes = cases[name]
+        if not holds(name, search(name, flags, rate, recipes, home)):
+            wrong.append(name)
+    print(
+        f"\nLoad average {os.getloadavg()[0]:.1f}. " + (f"Wrong: {wrong}" if wrong else "All hold.")
+    )
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
