@@ -1,9 +1,8 @@
 """The replay graph of a run: all ranks' tasks over some steps, with collectives across ranks.
 
-A collective's members start together, when the last is ready, and each takes the time from the
-last start to its own end (on aligned clocks; else the shortest stay of any rank). The graph is
-fit for predictions only if replaying it unmodified gives the measured time within 2 %; otherwise
-it is refused and the largest delay without a recorded cause is named (models.md 5.2).
+The graph is fit for predictions only if replaying it unmodified gives the measured time within
+2 %; otherwise it is refused and the largest delay without a recorded cause is named (models.md
+5.2).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +12,12 @@ import numpy as np
 
 from perfkit.analyzers.calls import Calls, collect_calls
 from perfkit.analyzers.clocks import align_clocks, rank_offsets
+from perfkit.analyzers.graph_collectives import Collectives, Parts, Transfer
 from perfkit.analyzers.graph_device import device_piece
 from perfkit.analyzers.graph_host import host_piece
 from perfkit.analyzers.graph_pieces import PYTHON, Piece, Unexplained
 from perfkit.analyzers.host_state import ProcessPauses
-from perfkit.analyzers.matching import Instance, match_calls
+from perfkit.analyzers.matching import match_calls
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.replay import (
     F64,
@@ -38,16 +38,8 @@ LEAST_STEPS = 2
 MOST_STEPS = 6
 MOST_TASKS = 4_000_000
 KINDS = (*(c.key for c in TimeClass), PYTHON)
+_THREAD, _SENT = "the training thread", "sends that had arrived"
 Load = Callable[[RankRecord], RankTrace]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """What a matched collective moves: for costs of another network."""
-
-    op: str
-    ranks: int
-    size_bytes: int  # S of nccl-tests; NONE unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +104,7 @@ def join_pieces(
     instances = match_calls(calls, world_size)
     offsets = rank_offsets(align_clocks(calls, domains, instances), domains)
     on_device = any(table.on_device for table in calls.values())
-    return assemble(_Parts(pieces, calls, instances, offsets, on_device))
+    return assemble(Parts(pieces, calls, instances, offsets, on_device))
 
 
 def own_steps(trace: RankTrace, lines: StepLines) -> tuple[int, ...] | Refusal:
@@ -140,25 +132,14 @@ def rank_piece(trace: RankTrace, lines: StepLines, steps: tuple[int, ...]) -> Pi
     return (device_piece if on_device else host_piece)(trace, pauses, steps, bounds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """All that the graph is put together from."""
-
-    pieces: Sequence[Piece]
-    calls: Mapping[int, Calls]
-    instances: Sequence[Instance]
-    offsets_ns: Mapping[int, int | None]
-    on_device: bool
-
-
-def assemble(parts: _Parts) -> StepGraph | Refusal:
+def assemble(parts: Parts) -> StepGraph | Refusal:
     """Join the ranks' pieces and replay them; refuse a graph that does not reproduce the run."""
     pieces = parts.pieces
     base = np.cumsum([0, *(len(p.start_ns) for p in pieces)])
     tasks = int(base[-1])
-    groups = _Collectives(parts, base)
+    groups = Collectives(parts, base)
     skew = _skew_ns(pieces, parts.offsets_ns)
-    edges = _edges(pieces, base, tasks)
+    edges = _edges(pieces, base, tasks, groups.lag_ns)
     graph = TaskGraph(
         duration_ns=np.concatenate([groups.duration_ns, skew]).astype(np.float64),
         resource=np.concatenate([_resources(pieces), -1 - np.arange(len(pieces))]),
@@ -210,14 +191,17 @@ def assemble(parts: _Parts) -> StepGraph | Refusal:
             [*(p.matrix_bytes for p in pieces), np.full(len(pieces), np.nan)]
         ),
         devices=_devices(pieces),
-        unexplained=_largest(pieces),
+        unexplained=_largest(pieces, groups.waited_ns()),
     )
     whole = float(replayed.max() / measured.max() - 1)
     worst_ns = max((u.total_ns for _, u in result.unexplained), default=0)
     late = worst_ns / (result.step_ns * len(result.steps))
-    if max(abs(result.replay_error), abs(whole)) > TOLERANCE or late > MOST_UNEXPLAINED:
+    unpaired = "" if parts.on_device else _unpaired(groups)
+    off = max(abs(result.replay_error), abs(whole)) > TOLERANCE or late > MOST_UNEXPLAINED
+    if unpaired or off:
         return Refusal(
-            reason=_gap(result, whole), remedy="predictions from this capture would be wrong"
+            reason=unpaired or _gap(result, whole),
+            remedy="predictions from this capture would be wrong",
         )
     return result
 
@@ -232,61 +216,6 @@ def _step_ends(step: I64, end_ns: F64, steps: int) -> F64:
 def _period(ends: F64) -> float:
     """Return the mean distance of consecutive ends."""
     return float((ends[-1] - ends[0]) / (len(ends) - 1))
-
-
-class _Collectives:
-    """The super-nodes: which tasks start together, and how long each then takes."""
-
-    def __init__(self, parts: _Parts, base: I64) -> None:
-        self.duration_ns = np.concatenate([p.duration_ns for p in parts.pieces])
-        self.kind = np.concatenate([p.kind for p in parts.pieces])
-        self.number = np.full(int(base[-1]), NONE, np.int64)
-        self.transfers: list[Transfer] = []
-        task_of = {
-            (piece.rank, int(call)): int(base[i]) + task
-            for i, piece in enumerate(parts.pieces)
-            for task, call in enumerate(piece.call.tolist())
-            if call != NONE
-        }
-        for instance in parts.instances:
-            members = [(m, task_of[m]) for m in instance.members if m in task_of]
-            if len(members) == len(instance.members):
-                self._join(parts, instance, [task for _, task in members])
-        step = np.concatenate([p.step for p in parts.pieces])
-        communicates = self.kind == int(TimeClass.COMM_UNMATCHED)
-        # What ran before the first counted step's end hardly moves the period of the others.
-        counted = step >= 1
-        self.unmatched = int(np.count_nonzero(communicates & counted))
-
-    def _join(self, parts: _Parts, instance: Instance, tasks: list[int]) -> None:
-        calls = parts.calls
-        stays = _transfer_times(parts, instance)
-        rank, row = instance.members[0]
-        self.number[tasks] = len(self.transfers)
-        self.duration_ns[tasks] = stays
-        self.kind[tasks] = int(TimeClass.COMM_TRANSFER)
-        self.transfers.append(
-            Transfer(
-                op=instance.op,
-                ranks=len(instance.members),
-                size_bytes=int(calls[rank].size_bytes[row]),
-            )
-        )
-
-
-def _transfer_times(parts: _Parts, instance: Instance) -> list[int]:
-    """Return each member's time from the last start on; clock-free where clocks are unknown."""
-    calls, offsets = parts.calls, parts.offsets_ns
-    stays = [int(calls[r].duration_ns[row]) for r, row in instance.members]
-    known = [offsets.get(r) for r, _ in instance.members]
-    if any(offset is None for offset in known):
-        return [min(stays)] * len(stays)
-    starts, ends = [], []
-    for (rank, row), offset in zip(instance.members, known, strict=True):
-        assert offset is not None
-        starts.append(int(calls[rank].start_ns[row]) + offset)
-        ends.append(int(calls[rank].end_ns[row]) + offset)
-    return [max(0, end - max(starts)) for end in ends]
 
 
 def _resources(pieces: Sequence[Piece]) -> I64:
@@ -306,7 +235,9 @@ def _skew_ns(pieces: Sequence[Piece], offsets: Mapping[int, int | None]) -> F64:
     return skew
 
 
-def _edges(pieces: Sequence[Piece], base: I64, tasks: int) -> tuple[I64, I64, I64, I64]:
+def _edges(
+    pieces: Sequence[Piece], base: I64, tasks: int, lag_ns: Sequence[I64]
+) -> tuple[I64, I64, I64, I64]:
     """Return the edge columns; every rank's resources begin after its skew."""
     columns: tuple[list[I64], ...] = ([], [], [], [])
     for i, piece in enumerate(pieces):
@@ -314,7 +245,7 @@ def _edges(pieces: Sequence[Piece], base: I64, tasks: int) -> tuple[I64, I64, I6
         none = np.zeros(len(first), np.int64)
         columns[0].extend([piece.edge_source + base[i], none + tasks + i])
         columns[1].extend([piece.edge_target + base[i], first + base[i]])
-        columns[2].extend([piece.edge_lag_ns, none])
+        columns[2].extend([lag_ns[i], none])
         columns[3].extend([piece.edge_kind, none])
     sources, targets, lags, kinds = (np.concatenate(column) for column in columns)
     return sources, targets, lags, kinds
@@ -334,9 +265,25 @@ def _names(pieces: Sequence[Piece]) -> tuple[tuple[str, ...], I64]:
     return tuple(table), np.concatenate(columns)
 
 
-def _largest(pieces: Sequence[Piece]) -> tuple[tuple[int, Unexplained], ...]:
+def _largest(
+    pieces: Sequence[Piece], waited_ns: Mapping[int, int]
+) -> tuple[tuple[int, Unexplained], ...]:
     rows = [(p.rank, u) for p in pieces for u in p.unexplained]
+    for rank, total in waited_ns.items():
+        rows.append(
+            (rank, Unexplained(resource=_THREAD, name=_SENT, total_ns=total, where="after"))
+        )
     return tuple(sorted(rows, key=lambda row: -row[1].total_ns))
+
+
+def _unpaired(groups: Collectives) -> str:
+    """Say that sends did not meet their receives, which then holds for all that waits for them."""
+    if not groups.unpaired:
+        return ""
+    return (
+        f"{groups.unpaired} sends and receives could not be paired: the capture does not say who "
+        "sends to whom (gloo's does not beyond two ranks), so that no wait for them can be replayed"
+    )
 
 
 def _gap(graph: StepGraph, whole: float) -> str:
@@ -348,7 +295,7 @@ def _gap(graph: StepGraph, whole: float) -> str:
     late_ms = worst.total_ns / 1e6 / len(graph.steps)
     cause = (
         f"{worst.resource} of rank {rank} is late by {late_ms:.2f} ms a step without a recorded "
-        f"cause, most before {worst.name[:60]}"
+        f"cause, most {worst.where} {worst.name[:60]}"
     )
     return f"{text}: {cause}" if abs(error) > TOLERANCE else cause
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.attribution import comm_rows, host_compute
+from perfkit.analyzers.calls import POINT_TO_POINT, Calls, collect_calls
 from perfkit.analyzers.graph_gradients import gradients
 from perfkit.analyzers.graph_pieces import HOST, Draft, Piece, backward_passes, without
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
@@ -26,6 +27,8 @@ _RECORD_SHARE = 0.05
 """How long after the thread has gone on the record of a transfer may still be open: whichever is
 longer; gloo's thread closes the record, and may have to wait for a processor first."""
 _LONG_GAP_NS = 200_000
+_WAIT_NS = 100_000
+"""Up to here the time before a posted transfer is over is the call that asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,9 @@ class _Transfer:
     enqueued: int  # NONE: the call is not in the window
     inline: bool  # carried out by the training thread itself
     resume: int  # the moment at which the training thread goes on; NONE: nobody waits
+    lane: object  # transfers of one lane follow each other: a thread's, or those to one peer
+    posted: bool = False  # a send or a receive: the training thread asks for it, and later waits
+    idle: int = NONE  # since when the thread does nothing but wait for a posted one
 
 
 def host_piece(
@@ -48,9 +54,11 @@ def host_piece(
     events, begin, end = trace.events, int(bounds[0, 0]), int(bounds[-1, 1])
     busy = _busy(events, trace.training_threads)
     idle = gaps(busy, begin, end)
-    transfers = _transfers(trace, idle, begin, end)
+    ends = collect_calls(trace)
+    transfers = _transfers(trace, ends, idle, (begin, end))
     holes = _holes(transfers, idle)
     cuts = [*bounds.ravel().tolist(), *holes.ravel().tolist()]
+    cuts += [t.resume for t in transfers if t.posted and t.resume != NONE]
     cuts += [t.enqueued for t in transfers if t.enqueued != NONE]
     made = gradients(events, trace.training_threads, begin, end)
     cuts += made.ready_ns.tolist()
@@ -64,7 +72,7 @@ def host_piece(
     whole = paint(union([begin], [end]), layers, default=TimeClass.HOST_LAUNCH, cuts=cuts)
     draft = Draft(trace.rank, without(whole, holes), bounds, steps)
     draft.passes = passes
-    _add_transfers(draft, trace, transfers)
+    _add_transfers(draft, trace, ends, transfers)
     for ready, size in zip(made.ready_ns.tolist(), made.size_bytes.tolist(), strict=True):
         draft.gradients.append((draft.host_before(ready), size))
     return draft.finish()
@@ -75,8 +83,10 @@ def _busy(events: Events, threads: tuple[int, ...]) -> Intervals:
     return union(events.start_ns[rows], events.end_ns[rows])
 
 
-def _transfers(trace: RankTrace, idle: Intervals, begin: int, end: int) -> list[_Transfer]:
-    events = trace.events
+def _transfers(
+    trace: RankTrace, ends: Calls, idle: Intervals, window: tuple[int, int]
+) -> list[_Transfer]:
+    events, (begin, end) = trace.events, window
     rows = np.flatnonzero(comm_rows(events, on_device=False))
     inside = (events.start_ns[rows] >= begin) & (events.start_ns[rows] < end)
     calls = _enqueueing_calls(trace, rows)
@@ -86,13 +96,35 @@ def _transfers(trace: RankTrace, idle: Intervals, begin: int, end: int) -> list[
             continue
         issued = int(calls[call])
         start, stop = int(events.start_ns[row]), int(events.end_ns[row])
-        inline = int(events.thread[row]) in trace.training_threads
+        thread = int(events.thread[row])
+        if ends.op[call] in POINT_TO_POINT:
+            peers = (int(ends.source[call]), int(ends.target[call]))
+            since = _idle_since(idle, stop)
+            waits = NONE < since < stop
+            found.append(
+                _Transfer(
+                    row, call, start, stop, start, False, stop if waits else NONE, peers, True,
+                    since if waits and stop - since >= _WAIT_NS else NONE,
+                )
+            )  # fmt: skip
+            continue
+        inline = thread in trace.training_threads
         enqueued = NONE
         if issued != NONE and int(events.start_ns[issued]) >= begin and not inline:
             enqueued = min(int(events.end_ns[issued]), start)
         resume = stop if inline else _resume(trace, idle, issued, (start, stop))
-        found.append(_Transfer(row, call, start, stop, enqueued, inline, resume))
+        found.append(_Transfer(row, call, start, stop, enqueued, inline, resume, thread))
     return found
+
+
+def _idle_since(idle: Intervals, moment: int) -> int:
+    """Return since when the training thread does nothing at a moment; NONE if it does something.
+
+    gloo closes the record of a send or a receive in the thread that waits for it, when it does.
+    """
+    gap = int(np.searchsorted(idle[:, 1], moment, side="left"))
+    known = gap < len(idle) and idle[gap, 0] <= moment
+    return int(idle[gap, 0]) if known else NONE
 
 
 def _enqueueing_calls(trace: RankTrace, rows: I64) -> I64:
@@ -155,6 +187,10 @@ def _holes(transfers: list[_Transfer], idle: Intervals) -> Intervals:
         if transfer.inline:
             starts.append(transfer.start)
             ends.append(transfer.end)
+        elif transfer.posted:
+            if transfer.idle != NONE:
+                starts.append(transfer.idle)
+                ends.append(transfer.end)
         elif transfer.resume != NONE:
             gap = int(np.searchsorted(idle[:, 1], transfer.resume, side="left"))
             if gap < len(idle) and idle[gap, 1] == transfer.resume:
@@ -163,13 +199,14 @@ def _holes(transfers: list[_Transfer], idle: Intervals) -> Intervals:
     return union(starts, ends)
 
 
-def _add_transfers(draft: Draft, trace: RankTrace, transfers: list[_Transfer]) -> None:
+def _add_transfers(draft: Draft, trace: RankTrace, ends: Calls, transfers: list[_Transfer]) -> None:
     events = trace.events
-    threads: dict[int, int] = {}
+    lanes: dict[object, int] = {}
     last: dict[int, int] = {}  # resource -> end of its last transfer
+    # Where a receive is waited for as well, that is what the thread waits for.
+    receiving = {NONE, *(t.idle for t in transfers if ends.op[t.call] == "recv")}
     for transfer in transfers:
-        thread = int(events.thread[transfer.row])
-        place = threads.setdefault(thread, HOST + 1 + len(threads))
+        place = lanes.setdefault(transfer.lane, HOST + 1 + len(lanes))
         task = draft.add(
             start=transfer.start,
             end=transfer.end,
@@ -189,4 +226,6 @@ def _add_transfers(draft: Draft, trace: RankTrace, transfers: list[_Transfer]) -
         if transfer.resume != NONE:
             after = draft.host_after(min(transfer.end, transfer.resume))
             if after != NONE:
+                if ends.op[transfer.call] == "send" and transfer.idle not in receiving:
+                    draft.sends.append((task, len(draft.edges), transfer.end - transfer.idle))
                 draft.edge(task, after, min(0, transfer.resume - transfer.end))

@@ -28,6 +28,7 @@ class Unexplained:
     resource: str
     name: str  # of the task that was delayed longest
     total_ns: int
+    where: str = "before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,9 @@ class Piece:
     gradient_task: I64  # shape (gradients,): the task behind which each gradient is ready
     gradient_bytes: I64
     backward: Bool  # shape (n,): on behalf of a backward pass
+    sends: I64 = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    """Sends that the training thread waited for, shape (k, 3): task, the thread's dependency on it,
+    how long it had done nothing else."""
     device: DeviceFacts | None = None  # the accelerator that did the work
     matrix_bytes: F64  # shape (n,): behind matrix work on 32-bit numbers; NaN: other, or unknown
 
@@ -82,6 +86,7 @@ class Draft:
     name: list[int] = field(default_factory=list)
     edges: list[tuple[int, int, int, int]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
+    sends: list[tuple[int, int, int]] = field(default_factory=list)
     device: DeviceFacts | None = None
     passes: Intervals = field(default_factory=lambda: union([], []))  # backward, on the host
     backward: list[bool] = field(default_factory=list)
@@ -176,6 +181,7 @@ class Draft:
             backward=np.concatenate(
                 [label(self.passes, host.start_ns) >= 0, np.array(self.backward, np.bool_)]
             ),
+            sends=np.array(self.sends, dtype=np.int64).reshape(-1, 3),
             device=self.device,
             matrix_bytes=np.concatenate([np.full(n, np.nan), np.array(self.matrix_bytes)]),
         )

@@ -54,7 +54,7 @@ def replay_graph(surveys: Mapping[int, RankSurvey], world_size: int) -> StepGrap
     ):
         return Refusal(
             reason="a run with sends and receives between its ranks could not be replayed: "
-            f"{graph.reason}; which work waits for which receive is not always recorded",
+            f"{graph.reason}",
             remedy="the budget, the blame and the bubble need no replay",
         )
     if isinstance(graph, StepGraph) and graph.unmatched:

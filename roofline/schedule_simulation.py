@@ -61,11 +61,18 @@ def orders(schedule: str, shape: Shape) -> tuple[Order, ...]:
 
 
 def play(
-    stage_orders: Sequence[Order], times: Sequence[PassTimes], shape: Shape, *, send_s: float = 0.0
+    stage_orders: Sequence[Order],
+    times: Sequence[PassTimes],
+    shape: Shape,
+    *,
+    send_s: float = 0.0,
+    on_demand: bool = False,
 ) -> Played:
     """Run the step. `times` has one entry a stage; a chunk takes 1/chunks of its stage's time.
 
-    `send_s` delays every hand-over between stages. Orders that wait for each other: ValueError.
+    `send_s` delays every hand-over between stages, from the end of the pass that sends or, with
+    `on_demand`, from when the receiving stage is ready too: where receives are posted only then,
+    as torch.distributed.pipelining does. Orders that wait for each other: ValueError.
     """
     costs = [_costs(t, o, shape.chunks) for t, o in zip(times, stage_orders, strict=True)]
     ends: dict[tuple[int, Pass], float] = {}
@@ -78,10 +85,12 @@ def play(
         for s, order in enumerate(stage_orders):
             while position[s] < len(order):
                 task = order[position[s]]
-                ready = _ready(task, s, shape, ends, send_s)
+                ready = _ready(task, s, shape, ends)
                 if ready is None:
                     break
-                start = max(clock[s], ready)
+                end, sent = ready
+                delay = send_s if sent else 0.0
+                start = max(clock[s], end) + delay if on_demand else max(clock[s], end + delay)
                 if position[s] == 0:
                     first[s] = start
                 clock[s] = ends[s, task] = start + costs[s][task.kind]
@@ -124,26 +133,30 @@ def _costs(times: PassTimes, order: Order, chunks: int) -> dict[str, float]:
 
 
 def _ready(
-    task: Pass, stage: int, shape: Shape, ends: Mapping[tuple[int, Pass], float], send_s: float
-) -> float | None:
-    """Return when the task's input is there, or None while it is not."""
+    task: Pass, stage: int, shape: Shape, ends: Mapping[tuple[int, Pass], float]
+) -> tuple[float, bool] | None:
+    """Return when the task's input was made and whether it is sent here; None before that."""
+    source = _source(task, stage, shape)
+    if source is None:
+        return 0.0, False
+    end = ends.get(source)
+    return None if end is None else (end, source[0] != stage)
+
+
+def _source(task: Pass, stage: int, shape: Shape) -> tuple[int, Pass] | None:
+    """Return the pass that makes a task's input, and its stage; None for the batch itself."""
     last = shape.stages - 1
     if task.kind == "W":
-        return ends.get((stage, Pass("B", task.micro_batch, task.chunk)))
+        return stage, Pass("B", task.micro_batch, task.chunk)
     step = -1 if task.kind == "F" else 1
     edge = 0 if task.kind == "F" else last
     if stage != edge:
-        source = (stage + step, task)
-    elif 0 <= task.chunk + step < shape.chunks:
-        source = (last - edge, Pass(task.kind, task.micro_batch, task.chunk + step))
-    elif task.kind == "F":
-        return 0.0
-    else:  # the last chunk of the last stage turns around
-        return ends.get((stage, Pass("F", task.micro_batch, task.chunk)))
-    end = ends.get(source)
-    if end is None:
+        return stage + step, task
+    if 0 <= task.chunk + step < shape.chunks:
+        return last - edge, Pass(task.kind, task.micro_batch, task.chunk + step)
+    if task.kind == "F":
         return None
-    return end + (send_s if source[0] != stage else 0.0)
+    return stage, Pass("F", task.micro_batch, task.chunk)  # the last chunk turns around
 
 
 def _peak(order: Order) -> int:

@@ -207,6 +207,12 @@ def pipeline(path: Path, schedule: str | None, micro_batches: int | None) -> "Ch
     from perfkit.trace import run as run_folder
 
     name, _, parts = (schedule or "").partition(":")
+    if name.startswith("zb") or "zero" in name:
+        raise UsageError(
+            f"--schedule {schedule}: a capture does not tell gradients of weights from those of "
+            "inputs, which zero-bubble schedules take apart",
+            hint=f"name one of {', '.join(KNOWN)}",
+        )
     if (schedule is not None and name not in KNOWN) or (parts and not parts.isdigit()):
         raise UsageError(f"--schedule {schedule}: name one of {', '.join(KNOWN)}")
     run = run_folder.open_run([path])

@@ -68,6 +68,11 @@ def test_what_is_not_known_is_refused(
     assert isinstance(found, Refusal) and why in found.reason
 
 
+def test_a_zero_bubble_schedule_says_why_not(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="gradients of weights"):
+        pipeline(tmp_path, "zb-h1", None)
+
+
 def test_an_unknown_schedule_is_wrong_usage(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match="name one of"):
         pipeline(tmp_path, "magic", None)
