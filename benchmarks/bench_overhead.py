@@ -1,7 +1,8 @@
 """What capture costs, side by side in one run: `make bench-overhead`. Prints, never judges.
 
-Every figure is of interleaved pairs (with, without, without, with, ...), so that a machine that
-others use too disturbs both alike; ratios carry the 95 % t-interval of their logarithms.
+Arguments name parts (start, always, window); none means all. Every figure is of interleaved pairs
+(with, without, without, with, ...), so that a machine that others use too disturbs both alike;
+ratios carry the 95 % t-interval of their logarithms.
 """
 
 import json
@@ -134,7 +135,12 @@ def show(what: str, value: str) -> None:
     print(f"{what:<42} {value}", flush=True)
 
 
+PARTS: dict[str, Callable[[], None]] = {
+    "start": lambda: show("interpreter start", interpreter_start()),
+    "always": lambda: show("always on, per step", always_on()),
+    "window": in_window,
+}
+
 if __name__ == "__main__":
-    show("interpreter start", interpreter_start())
-    show("always on, per step", always_on())
-    in_window()
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

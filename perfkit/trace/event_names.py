@@ -74,7 +74,7 @@ _COMM_CALL = re.compile(
     r"nccl(AllReduce|AllGather|ReduceScatter|Broadcast|Bcast|Reduce|AlltoAll|Gather|Scatter|"
     r"Send|Recv)$)"
 )
-_COMM_HOST = re.compile(r"^(gloo|mpi|ucc):")
+_COMM_HOST = re.compile(r"^(gloo|mpi|ucc|horovod):")  # the last: our ranges
 _MODULE = "nn.Module: "  # Kineto's, among Python frames; with --modules a range
 
 _COMM_KERNEL = re.compile(

@@ -19,6 +19,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
         distributed,
         faults,
         forks,
+        horovod_calls,
         inputs,
         modules,
         no_sync,
@@ -44,6 +45,7 @@ def start(waiting: dict[str, Callable[[Any], None]]) -> None:
     pauses.install(waiting)
     compiler.install(waiting)
     deepspeed_steps.install(waiting)
+    horovod_calls.install(waiting)
     forks.install()
     recipes.install()
     numerics.install(waiting)  # outermost: sees the loss as the program wrote it

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "HOROVOD_RANK")
 WORLD_VARIABLES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "HOROVOD_SIZE")
-LOCAL_VARIABLES = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+LOCAL_VARIABLES = (
+    *("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"),
+    *("SLURM_LOCALID", "HOROVOD_LOCAL_RANK"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,17 @@ class Identity:
 
 
 def identify(environ: Mapping[str, str] = os.environ) -> Identity:
-    """Tell who this process is, from torch.distributed where it is initialised, else `environ`."""
+    """Tell who this process is, from torch.distributed or Horovod where up, else `environ`."""
     rank, world_size = _from_process_group()
+    horovod = _from_horovod() if rank is None else None
+    if horovod is not None:
+        rank, world_size, _ = horovod
     if rank is None or world_size is None:
         rank, world_size = _number(environ, RANK_VARIABLES), _number(environ, WORLD_VARIABLES)
     return Identity(
         rank=rank or 0,
         world_size=max(world_size or 1, (rank or 0) + 1),
-        local_rank=_number(environ, LOCAL_VARIABLES),
+        local_rank=_number(environ, LOCAL_VARIABLES) if horovod is None else horovod[2],
         attempt=_number(environ, ("TORCHELASTIC_RESTART_COUNT",)) or 0,
         node=node_name(environ),
         hostname=socket.gethostname(),
@@ -56,6 +63,14 @@ def _from_process_group() -> tuple[int | None, int | None]:
     if not (dist.is_available() and dist.is_initialized()):
         return None, None
     return dist.get_rank(), dist.get_world_size()
+
+
+def _from_horovod() -> tuple[int, int, int] | None:
+    """Rank, world size and local rank; None without an initialised Horovod."""
+    module = sys.modules.get("horovod.torch")
+    if module is None or not module.is_initialized():
+        return None
+    return module.rank(), module.size(), module.local_rank()
 
 
 def _number(environ: Mapping[str, str], names: tuple[str, ...]) -> int | None:

@@ -1,4 +1,4 @@
-"""Launchers that number the ranks in ways of their own: mpirun, srun, fork and forkserver."""
+"""Launchers that number ranks in ways of their own: mpirun, srun, horovodrun, forks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from perfkit.trace.kinds import Kind
+from perfkit.trace.run import load_rank, open_run
 from tests.ports import free_port
-from tests.profiler.launching import SCRIPTS, profile, ranks
+from tests.profiler.launching import SCRIPTS, node, profile, ranks
 
 pytestmark = pytest.mark.real
 
@@ -19,6 +21,12 @@ SRUN = """#!/bin/sh
 # What srun gives its tasks, without Slurm: `srun -n 2 CMD`.
 shift 2
 for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=2 "$@" & done
+wait
+"""
+HOROVODRUN = """#!/bin/sh
+# What horovodrun gives its ranks, without Horovod: `horovodrun -np 2 CMD`.
+shift 2
+for rank in 0 1; do HOROVOD_RANK=$rank HOROVOD_LOCAL_RANK=$rank HOROVOD_SIZE=2 "$@" & done
 wait
 """
 
@@ -49,6 +57,24 @@ def test_srun(tmp_path: Path) -> None:
     srun.chmod(0o755)
     command = (str(srun), "-n", "2", sys.executable, SCRIPT, "slurm", str(free_port()))
     _check(tmp_path / "run", *command)
+
+
+def test_horovodrun(tmp_path: Path) -> None:
+    """Its optimizer is a subclass of the program's own, made at run time: one step, not two."""
+    launcher = tmp_path / "horovodrun"
+    launcher.write_text(HOROVODRUN)
+    launcher.chmod(0o755)
+    command = (str(launcher), "-np", "2", sys.executable, str(SCRIPTS / "hvd.py"))
+    _check(tmp_path / "run", *command, PYTHONPATH=str(SCRIPTS / "horovod_stub"))
+    assert node(tmp_path / "run")["launcher"] == "horovodrun"
+    run = open_run([tmp_path / "run"])
+    for rank, record in zip(ranks(tmp_path / "run"), run.ranks, strict=True):
+        assert [line["mb"] for line in rank.records("step")] == [2] * 8
+        assert (rank.facts["world_size"], rank.facts["anchor"]) == (2, "SGD")
+        assert rank.facts["local_rank"] == rank.facts["rank"]
+        trace = load_rank(record, cache=None)
+        assert trace.collectives.op == ("all_reduce",) * 12  # four parameters, three steps
+        assert (trace.events.kind[trace.collectives.event] == Kind.COMM_HOST).all()
 
 
 @pytest.mark.parametrize("how", ["fork", "forkserver"])
