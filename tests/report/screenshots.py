@@ -14,7 +14,9 @@ from tests.report.opened import Opened
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
-SECTIONS = ("timeline", "communication", "roofline")
+RESULTS = {"lab04": "Speedup", "lab09": "Predicted before"}
+"""A word in the table that holds what a lab found."""
+SECTIONS = ("timeline", "communication", "roofline", "machines")
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +31,11 @@ def main(arguments: list[str]) -> int:
         browser = engine.chromium.launch(executable_path=binary, args=["--no-sandbox"])
         for argument in arguments[1:]:
             name, _, page = argument.partition("=")
-            picture(browser, name, Path(page).absolute(), out)
+            file = Path(page).absolute()
+            if "<nav" in file.read_text(encoding="utf-8"):
+                picture(browser, name, file, out)
+            else:
+                writeup(browser, name, file, out)
         browser.close()
     return 0
 
@@ -48,6 +54,19 @@ def picture(browser: Any, name: str, page: Path, out: Path) -> None:
                 found = opened.page.locator(f"#{section}")
                 if found.count():
                     _section(opened, found, out / f"{name}-{section}.png")
+        opened.assert_quiet()
+        opened.page.close()
+
+
+def writeup(browser: Any, name: str, page: Path, out: Path) -> None:
+    """Write the beginning and the figures of a lab's write-up, which is one long sheet."""
+    for size in (WIDE, NARROW):
+        opened = Opened(browser, page, viewport=size, color_scheme="light")
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": 2 * size["height"]}
+        opened.page.screenshot(path=out / f"{name}-{size['width']}.png", full_page=True, clip=clip)
+        if size is WIDE:
+            results = opened.page.locator("table", has_text=RESULTS[name]).first
+            _section(opened, results, out / f"{name}-results.png")
         opened.assert_quiet()
         opened.page.close()
 
