@@ -138,10 +138,14 @@ class CarefulRunner:
             together = waiting if self.place.checked else waiting[:1]
             waiting = waiting[len(together) :]
             good = False
-            for ended in self.experiment.run(together):
-                self.place.end(ended.trial.name)
-                good = ended.ok
-                yield replace(ended, trial=asked[ended.trial.name])
+            try:
+                for ended in self.experiment.run(together):
+                    self.place.end(ended.trial.name)
+                    good = ended.ok
+                    yield replace(ended, trial=asked[ended.trial.name])
+            finally:  # of one that was interrupted
+                for trial in together:
+                    self.place.end(trial.name)
             if not self.place.checked and good:
                 self.place.keep(self.experiment.side_effects)
                 self.place.check()

@@ -40,8 +40,9 @@ def sentence(found: Optimization) -> str:
 def so_far(found: Optimization) -> str:
     """Say what an unfinished search has found."""
     tried = sum(a.measured is not None or a.decision == "reverted" for a in found.attempts)
-    kept = " + ".join(found.stack) or "nothing"
-    return f"so far {tried} recipes were tried and {kept} was kept, not yet confirmed"
+    kept = " + ".join(found.stack)
+    said = f"kept and not yet confirmed: {kept}" if kept else "nothing was kept"
+    return f"so far {tried} recipe{'s were' if tried != 1 else ' was'} tried; {said}"
 
 
 def stopped(found: Optimization) -> str:

@@ -110,7 +110,7 @@ def test_interrupted_it_says_how_to_go_on(perfkit: Call, world: World) -> None:
     world.laboratory.interrupt_after = 9
     ended = perfkit("optimize", "--out", "search", "--", "python", "train.py")
     assert ended.status == 130
-    assert "perfkit: so far 0 recipes were tried and nothing was kept" in ended.err
+    assert "perfkit: so far 0 recipes were tried; nothing was kept\n" in ended.err
     assert "Next: the same line with --out search goes on from here" in ended.err
     assert json.loads(Path("search/optimize.json").read_bytes())["complete"] is False
     world.laboratory.interrupt_after = None
@@ -228,6 +228,18 @@ def test_trials_are_seeded_and_offline(real: Trials, monkeypatch: pytest.MonkeyP
     (trial,) = seen
     assert trial.environment["PERFKIT_NUMERICS"] == str(trials.SEED)
     assert OFFLINE.items() <= trial.environment.items()
+
+
+def test_an_interrupted_trial_leaves_no_copy(real: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_one(self: Writing, trial: Trial, key: str) -> Ended:
+        assert Path(trial.command[3]).is_dir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writing, "_run_one", run_one)
+    copying = replace(real, place=Place(home=real.home, copy=True))
+    with pytest.raises(KeyboardInterrupt):
+        copying.run(Wanted(name="baseline-1"))
+    assert not (real.home / "copies" / "baseline-1").exists()
 
 
 def test_each_trial_has_its_own_copy(real: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
