@@ -101,12 +101,16 @@ def test_a_reader_that_goes_away_ends_us_as_it_ends_any_filter() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_experiment_that_is_ended_says_how_it_goes_on(number: signal.Signals) -> None:
     said: list[str] = []
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), exits.resumable(lambda: said.append("it goes on")):
-        os.kill(os.getpid(), number)
-        time.sleep(30)  # until Python delivers it
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)  # a shell may have started us with it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt), exits.resumable(lambda: said.append("it goes on")):
+            os.kill(os.getpid(), number)
+            time.sleep(30)  # until Python delivers it
+        assert signal.getsignal(number) is usual
+    finally:
+        signal.signal(number, before)
     assert said == ["it goes on"]
-    assert signal.getsignal(number) is before
 
 
 def test_an_ignored_hangup_stays_ignored() -> None:
