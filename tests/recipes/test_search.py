@@ -165,6 +165,28 @@ def test_levels_of_numerics_are_opt_in_and_add_up() -> None:
     assert set(book.stack) == {"rounds", "alters"}
 
 
+@pytest.mark.parametrize(
+    ("seen", "exact"),
+    [
+        ({"loader_draws_global_rng": False}, True),
+        ({"loader_draws_global_rng": True}, False),
+        ({}, False),  # nobody looked, as with an IterableDataset
+    ],
+)
+def test_workers_are_exact_only_where_no_sample_drew_from_a_global_generator(
+    seen: dict[str, object], exact: bool
+) -> None:
+    trained = Situation(analysis=NOT_LOOKED_AT, facts={}, seen=seen)
+    found = candidates([recipe("loader", 2.0)], trained, Numerics.EXACT, done=(), past=())
+    assert bool(found.candidates) is exact
+    if not exact:
+        (left,) = found.left_out
+        assert left.reason.endswith(
+            "but it may change the numbers (its samples may draw from a global generator): "
+            "--allow numerics"
+        )
+
+
 def test_what_is_only_for_experiments_is_tried_last_and_never_kept() -> None:
     laboratory = FakeLaboratory(lambda on: 100 * 0.7 ** len(on), noise=0.002)
     book = search(laboratory, [recipe("debugs", 3.0, keeps=False), recipe("good", 1.2)])
