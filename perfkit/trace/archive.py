@@ -76,15 +76,21 @@ def _unpack(archive: Path, folder: Path) -> None:
     target = folder / (name or "traces")
     target.mkdir()
     budget = _Budget(archive, archive.stat().st_size)
-    is_zip = zipfile.is_zipfile(archive)
+    is_zip, is_empty = zipfile.is_zipfile(archive), True
     with _explained(archive):
         for member, content in (_zipped if is_zip else _tarred)(archive, budget):
+            is_empty = False
             place = place_in(target, member)
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("wb") as file:
                 while data := content.read(CHUNK_BYTES):
                     budget.take(len(data))
                     file.write(data)
+    if is_empty:
+        raise InputError(
+            f"{archive}: no run and no *.json, *.json.gz or *.sqlite in it",
+            hint="pack a perfkit run folder, torch.profiler traces, or Nsight exports (.sqlite)",
+        )
 
 
 def _tarred(archive: Path, budget: _Budget) -> Iterator[tuple[str, IO[bytes]]]:

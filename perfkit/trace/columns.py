@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from perfkit.trace.model import I16, I32, I64, Bool, OpShape
 
-READER_VERSION = 4
+READER_VERSION = 5
 """Part of the cache key: raise it whenever the same file would be read differently."""
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from perfkit.errors import InputError
 from perfkit.trace.formats import Part, peek_trace
-from perfkit.trace.model import NONE, Issue, RankRecord, Run
+from perfkit.trace.model import MAX_RANKS, NONE, Issue, RankRecord, Run
 from perfkit.trace.nsys_report import REPORT_SUFFIXES, unexported
-from perfkit.trace.runfolder import MAX_RANKS
 from perfkit.trace.steplines import no_steps
 
 _SUFFIXES = (".json", ".json.gz", ".sqlite", ".sqlite.gz")
@@ -69,12 +68,17 @@ def _search(folder: Path, parts: list[_Part], skipped: list[InputError]) -> None
         for name in sorted(names):
             if name.endswith(REPORT_SUFFIXES):
                 skipped += unexported(Path(place, name))
-            if not name.endswith(_SUFFIXES):
+            if not name.endswith(_SUFFIXES) or not _may_be_read(Path(place, name)):
                 continue
             try:
                 parts += _peeked(Path(place, name))
             except InputError as error:
                 skipped.append(error)
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether reading ends: not of a pipe, a socket or a device; what links nowhere is named."""
+    return path.is_file() or not path.exists()
 
 
 def _with_rank(parts: list[_Part], rank: int) -> list[_Part]:

@@ -71,6 +71,8 @@ def _expanded(pattern: Path | str, cache: Path) -> list[Input]:
 
 def _local(item: Input, cache: Path) -> Input:
     path = item.path
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: a pipe, a socket or a device", hint="write it to a file first")
     if path.name.endswith(REPORT_SUFFIXES):
         return replace(item, path=exported(path, cache))
     if path.name.endswith(ARCHIVE_SUFFIXES) and path.is_file():

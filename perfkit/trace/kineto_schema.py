@@ -5,6 +5,7 @@ unread. `TraceFacts` is what the document says around its events. reference: PyT
 files in libkineto's output_json.cpp; the keys changed over the years and all spellings are here.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from perfkit.trace.model import NONE, DeviceFacts, ProcessGroup
+from perfkit.trace.model import MAX_RANKS, NONE, DeviceFacts, ProcessGroup
 
 EVENTS_KEY = b"traceEvents"
 EVENT_KEYS = (b"ph", b"cat", b"name", b"pid", b"tid", b"ts", b"dur", b"args", b"id", b"s", b"bp")
@@ -62,14 +63,17 @@ class Arguments(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event. `ts` and `dur` are microseconds, whatever displayTimeUnit says."""
+    """One event. `ts` and `dur` are microseconds, whatever displayTimeUnit says.
+
+    Without `ts` an event has no place: its time is no number.
+    """
 
     ph: str = ""
     cat: str | None = None
     name: str = ""
     pid: Loose = None
     tid: Loose = None
-    ts: float = 0.0
+    ts: float = math.nan
     dur: float = 0.0
     args: Arguments | None = None
 
@@ -131,8 +135,8 @@ class TraceFacts:
         properties = _list(document.get("deviceProperties"))
         return replace(
             self,
-            rank=_integer(distributed.get("rank"), self.rank),
-            world_size=_integer(distributed.get("world_size"), self.world_size),
+            rank=_count(distributed.get("rank"), self.rank),
+            world_size=_count(distributed.get("world_size"), self.world_size),
             backend=_text(distributed.get("backend")) or self.backend,
             groups=_groups(distributed.get("pg_config")) or self.groups,
             devices=devices or self.devices,
@@ -160,9 +164,16 @@ def _integer(value: object, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return default
     try:
-        return int(value)
+        number = int(value)
     except (ValueError, OverflowError):
         return default
+    return number if abs(number) < 1 << 62 else default
+
+
+def _count(value: object, default: int) -> int:
+    """Return a rank or a number of ranks; what cannot be one counts as absent."""
+    number = _integer(value, NONE)
+    return number if 0 <= number <= MAX_RANKS else default
 
 
 def _base(value: object, default: int | None) -> int | None:
@@ -202,7 +213,8 @@ def parse_ranks(value: object) -> tuple[int, ...]:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return ()
     entries = _list(value)
-    return tuple(entries) if all(type(entry) is int for entry in entries) else ()
+    fine = all(type(entry) is int and 0 <= entry <= MAX_RANKS for entry in entries)
+    return tuple(entries) if fine else ()
 
 
 def _groups(value: object) -> tuple[ProcessGroup, ...]:

@@ -20,7 +20,7 @@ from perfkit.trace.kineto_schema import (
     ExactEvent,
 )
 from perfkit.trace.source import Source
-from perfkit.trace.whatis import describe
+from perfkit.trace.whatis import BYTE_ORDER_MARK, describe
 
 AnyEvent = Event | ExactEvent
 Decode = Callable[[bytes], list[AnyEvent]]
@@ -87,7 +87,8 @@ class TraceText:
                 return stripped[1:]
             found = ARRAY_START.search(buffer) if stripped[:1] == b"{" else None
             if found:
-                self.head = self._object(buffer[: found.start()].rstrip().rstrip(b",") + b"}")
+                before = buffer[: found.start()].removeprefix(BYTE_ORDER_MARK).rstrip()
+                self.head = self._object(before.rstrip(b",") + b"}")
                 return buffer[found.end() :]
             if stripped and (stripped[:1] != b"{" or len(buffer) > HEAD_LIMIT):
                 break

@@ -21,6 +21,8 @@ Bool = NDArray[np.bool_]
 
 NONE = -1
 """The value of "no such thing" in every integer column."""
+MAX_RANKS = 1_000_000
+"""A larger world size is a damaged number, not a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import msgspec
 
 from perfkit.errors import InputError
 from perfkit.trace import nsys_runs
-from perfkit.trace.model import NONE, Issue, NodeRecord, RankRecord, Run
+from perfkit.trace.model import MAX_RANKS, NONE, Issue, NodeRecord, RankRecord, Run
 from perfkit.trace.steplines import StepFile, read_step_file
 from perfkit.trace.telemetry import read_telemetry
 
@@ -17,9 +17,6 @@ _RANK = re.compile(r"rank(\d+)(?:\.(.*))?")
 _TRACE = re.compile(r"trace-(\d+)-(\d+)\.json(?:\.gz)?")
 _OWN = re.compile(r"own-\d+\.json(?:\.gz)?")
 _EXPORT = re.compile(r"trace-(\d+)-(\d+)\..+\.sqlite")
-
-MAX_RANKS = 1_000_000
-"""A larger world size is a damaged number, not a job."""
 
 
 def is_run_folder(path: Path) -> bool:

@@ -8,6 +8,9 @@ import msgspec
 
 from perfkit.errors import InputError
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8."""
+
 _TRACE_HINT = "give the *.pt.trace.json[.gz] that torch.profiler wrote, or a perfkit run folder"
 
 _MAGICS = (
@@ -19,8 +22,12 @@ _MAGICS = (
     (b"(\xb5/\xfd", "compressed by zstd", "unpack it first (zstd -d)"),
     (b"\xfd7zXZ", "compressed by xz", "unpack it first (xz -d)"),
     (b"BZh", "compressed by bzip2", "unpack it first (bzip2 -d)"),
+    (b"\xff\xfe\0\0", "text in UTF-32, not UTF-8", "convert it: iconv -f UTF-32 -t UTF-8"),
+    (b"\0\0\xfe\xff", "text in UTF-32, not UTF-8", "convert it: iconv -f UTF-32 -t UTF-8"),
     (b"\xff\xfe", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8"),
+    (b"{\0", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16LE -t UTF-8"),
+    (b"\0{", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16BE -t UTF-8"),
 )
 
 
@@ -40,6 +47,7 @@ def _name(text: bytes) -> tuple[str, str]:
             return what, hint
     if b"ustar" in text[257:263]:
         return "a tar archive", "name it *.tar or *.tar.gz, or unpack it"
+    text = text.removeprefix(BYTE_ORDER_MARK)
     if text.lstrip()[:1] == b"{":
         return _name_object(text)
     if b"\x00" in text[:4096]:

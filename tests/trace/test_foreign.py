@@ -1,5 +1,6 @@
 """Foreign traces as a run: how ranks are found, and what is said about odd sets of files."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -138,6 +139,16 @@ def test_a_link_to_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.json").symlink_to(tmp_path / "gone.json")
     with pytest.raises(InputError, match="cannot be read"):
         open_run([tmp_path / "a.json"])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening one waits for whoever writes into it, perhaps forever."""
+    os.mkfifo(tmp_path / "pipe.json")
+    trace_file(tmp_path / "rank0.json", rank=0, world_size=1)
+    assert list(ranks(open_run([tmp_path]))) == [0]
+    for path in (tmp_path / "pipe.json", Path("/dev/zero")):
+        with pytest.raises(InputError, match=f"{path}: a pipe, a socket or a device"):
+            open_run([path])
 
 
 def test_clock_domains_are_never_assumed_equal(tmp_path: Path) -> None:

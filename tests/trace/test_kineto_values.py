@@ -366,3 +366,27 @@ class TestFacts:
         facts = read(tmp_path, made).collectives
         assert (facts.op, facts.dtype) == (("all_reduce",), ("",))
         assert int(facts.size_bytes[0]) == NONE
+
+
+def test_an_event_without_a_time_is_counted_and_left_out(tmp_path: Path) -> None:
+    lost = op("aten::lost", 0.0, 1.0, 3)
+    del lost["ts"]
+    trace = read(tmp_path, [step(1, 0, 100.0), op("aten::mm", 10.0, 5.0, 2), lost])
+    assert "aten::lost" not in trace.events.names
+    assert "EVENTS_OUT_OF_TIME" in codes(trace)
+
+
+def test_a_byte_order_mark_hides_nothing(tmp_path: Path) -> None:
+    facts = {"distributedInfo": {"rank": 3, "world_size": 8}}
+    text = json.dumps(document([step(1, 0, 100.0)], **facts))
+    trace = read_kineto(write(tmp_path / "t.json", "\ufeff" + text))
+    assert (trace.rank, trace.world_size) == (3, 8)
+    assert "METADATA_UNREADABLE" not in codes(trace)
+
+
+@pytest.mark.parametrize("rank", [-3, 10**30, 1 << 40, "x", 1.5e300, None, [0], True])
+def test_a_rank_that_cannot_be_one_counts_as_not_said(tmp_path: Path, rank: object) -> None:
+    said = {"rank": rank, "world_size": rank, "pg_config": [{"pg_name": "0", "ranks": [0, rank]}]}
+    trace = read(tmp_path, [step(1, 0, 100.0)], distributedInfo=said)
+    assert (trace.rank, trace.world_size) == (NONE, 0)
+    assert trace.groups[0].ranks == ()
