@@ -11,6 +11,7 @@ from perfkit.recipes.frameworks import SETTINGS
 from perfkit.recipes.recipe import Application, Parameter, Recipe, Value, Values
 
 VARIABLE = "PERFKIT_RECIPES"
+LOOKS_AT_VARIABLES = "environment"  # module in recipes/inrank/
 IN_RANK = Path(__file__).resolve().parent / "inrank"
 
 
@@ -55,20 +56,29 @@ def activate(choices: Sequence[Choice], environ: Mapping[str, str]) -> Activatio
                 f"--recipe {recipe.id}: this one is a change of the script that only you can make",
                 hint=f"perfkit recipes {recipe.id} shows it",
             )
-        if recipe.environment is not None:
-            added = recipe.environment(values, environ)
-            if isinstance(added, Refusal):
-                refused[recipe.id] = added
-                continue
-            variables |= added
-        one = {"id": recipe.id, "label": choice.label, "module": recipe.in_rank, "values": values}
-        settings = {
-            name: known[recipe.id] for name, known in SETTINGS.items() if recipe.id in known
-        }
-        asked.append({**one, "settings": settings})
+        added = {} if recipe.environment is None else recipe.environment(values, environ)
+        if isinstance(added, Refusal):
+            refused[recipe.id] = added
+            continue
+        variables |= added
+        asked.append(_asked(choice, values, added))
     request = {"folder": str(IN_RANK), "recipes": asked, "environment": variables}
     variables[VARIABLE] = json.dumps(request, separators=(",", ":"))
     return Activation(environment=variables, refused=refused)
+
+
+def _asked(choice: Choice, values: Values, variables: Mapping[str, str]) -> dict[str, object]:
+    """Return what the ranks are told of one recipe."""
+    recipe = choice.recipe
+    by_variables = recipe.application is Application.ENVIRONMENT
+    return {
+        "id": recipe.id,
+        "label": choice.label,
+        "module": LOOKS_AT_VARIABLES if by_variables else recipe.in_rank,
+        "values": values,
+        "variables": dict(variables),
+        "settings": {name: of[recipe.id] for name, of in SETTINGS.items() if recipe.id in of},
+    }
 
 
 def parse(text: str, known: Mapping[str, Recipe]) -> tuple[Choice, ...]:

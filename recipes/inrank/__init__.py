@@ -19,6 +19,7 @@ def start(request: dict[str, Any], record: Callable[..., None]) -> None:
     observe.install(record)
     for asked in request["recipes"]:
         recipe = Applying(asked["id"], asked["values"], record, asked.get("settings"))
+        recipe.variables = asked.get("variables", {})
         if not asked["module"]:
             continue
         try:

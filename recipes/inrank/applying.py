@@ -35,6 +35,7 @@ class Applying:
         self.name = name
         self.values = values
         self.settings: dict[str, str] = settings or {}
+        self.variables: dict[str, str] = {}  # of the environment, as the parent set them
         self.refused = ""
         self._record = record
         self._said: set[str] = set()

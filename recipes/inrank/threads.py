@@ -23,6 +23,9 @@ def install(recipe: Applying) -> None:
             f"{wanted} threads for {ranks} ranks are more than {len(processors)} processors"
         )
         return
+    if wanted == old and not recipe.values["pin"]:
+        recipe.refuse(f"this rank has its {old} threads already")
+        return
     if recipe.values["pin"]:
         first = int(os.environ.get("LOCAL_RANK", "0")) * fair
         mine = processors[first : first + fair]

@@ -10,11 +10,17 @@ from tests.recipes.applied import run
 @pytest.mark.real
 def test_overlap_of_hand_made_all_reduces_is_exact(tmp_path: Path) -> None:
     plain = run(tmp_path / "a", "", "--sync", "manual")
-    fast = run(tmp_path / "b", "overlap:mb=0.001,gc-freeze", "--sync", "manual")
+    others = "threads:pin=true,gloo-environment:interfaces=lo,allocator,nccl-environment,pin-memory"
+    fast = run(tmp_path / "b", f"overlap:mb=0.001,gc-freeze,{others}", "--sync", "manual")
     assert plain.seen["loader_draws_global_rng"] is False
     applied = {r["recipe"]: r for r in fast.of("applied")}
     assert applied["overlap"]["place"][0].endswith("loop.py") and applied["gc-freeze"]
-    assert not fast.reasons
+    assert {r["recipe"]: r["reason"] for r in fast.of("refused")} == {
+        "allocator": "no CUDA device is in use: there is no caching allocator",
+        "nccl-environment": "the backend is not nccl",
+        "pin-memory": "no CUDA device is in use",
+    }
+    assert applied["gloo-environment"]["setting"] == "GLOO_SOCKET_IFNAME"
     assert fast.losses == plain.losses and len(plain.losses) == 8
 
 

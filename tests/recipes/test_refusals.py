@@ -1,8 +1,11 @@
 """Every case in which a recipe leaves the script's own choice alone, asked of the recipe itself."""
 
 import json
+import sys
 import threading
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from perfkit.recipes.inrank import (
     comm_hook,
     compiling,
     ddp_arguments,
+    environment,
     frameworks,
     fused_optimizer,
     loader,
@@ -31,6 +35,7 @@ from perfkit.recipes.inrank import (
 from perfkit.recipes.inrank.applying import Applying
 from perfkit.recipes.inrank.manual_gradients import ManualGradients
 from perfkit.recipes.inrank.no_sync import NoSync
+from perfkit.recipes.inrank.steps import steps
 
 
 class DTensor(nn.Parameter):
@@ -334,3 +339,61 @@ def test_a_loader_that_is_made_again_from_ours_is_left_alone() -> None:
     assert made == [2, 2] and not recipe.refused
     init(Loader(), TensorDataset(torch.zeros(4)), num_workers=2)
     assert "num_workers=2 itself" in recipe.refused
+
+
+class Device:
+    """As much of torch.cuda as recipes ask."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+
+
+def test_memory_is_pinned_where_a_device_is_and_the_script_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a stand-in: no device is at hand."""
+    given: list[bool] = []
+
+    def original(self: Any, dataset: Any, pin_memory: bool = False) -> None:
+        given.append(pin_memory)
+
+    recipe = applying("pin-memory")
+    loader._pinning(recipe, original)(object(), [1])
+    assert given == [False] and "no CUDA device" in recipe.refused
+    Device(monkeypatch)
+    recipe = applying("pin-memory")
+    loader._pinning(recipe, original)(object(), [1])
+    loader._pinning(recipe, original)(object(), [1], pin_memory=False)
+    assert given[1:] == [True, False] and not recipe.refused
+    loader._pinning(recipe, original)(object(), [1], pin_memory=True)
+    assert "itself" in recipe.refused
+
+
+def test_the_allocators_variable_counts_where_a_device_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in: no device is at hand."""
+    recipe = applying("allocator")
+    recipe.variables = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    assert "sets PYTORCH_CUDA_ALLOC_CONF itself" in environment._reason(recipe)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    assert "no caching allocator" in environment._reason(recipe)
+    Device(monkeypatch)
+    assert environment._reason(recipe) == ""
+
+
+@pytest.mark.parametrize(
+    ("breaks", "graphs", "says"), [(0, 0, "nothing was compiled"), (30, 9, "30 places"), (2, 3, "")]
+)
+def test_what_does_not_compile_is_told(
+    monkeypatch: pytest.MonkeyPatch, breaks: int, graphs: int, says: str
+) -> None:
+    utils: Any = ModuleType("torch._dynamo.utils")
+    utils.counters = {
+        "graph_break": Counter({"why": breaks}),
+        "stats": Counter(unique_graphs=graphs),
+    }
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", utils)
+    monkeypatch.setattr(steps, "done", compiling.LOOK_AT_STEP)
+    recipe = applying("compile")
+    compiling._look(recipe)
+    assert says in recipe.refused and bool(says) == bool(recipe.refused)

@@ -13,8 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.statistics import PairedRatio, paired_t
@@ -28,18 +30,17 @@ from tests.truth.recipes_truth import CASES, HERE, RESULT, Case
 
 STEPS, DISCARD = 45, 12
 HEAD = (
-    "| recipe | with perfkit, script unchanged | its diff, without perfkit | pairs | places |\n"
-    "|---|---|---|---|---|"
+    "| recipe | with perfkit, script unchanged | ms | its diff, without perfkit | ms | pairs |\n"
+    "|---|---|---|---|---|---|"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """A copy of the script as it is, one with the diff applied, and how many places it has."""
+    """A copy of the script as it is, and one with the diff applied."""
 
     original: Path
     changed: Path
-    places: int
 
 
 def change(case: Case, label: str, folder: Path, trial: Path) -> Scripts:
@@ -56,8 +57,7 @@ def change(case: Case, label: str, folder: Path, trial: Path) -> Scripts:
     apply = ("git", "apply", f"../{case.recipe}.patch")
     outside = {"GIT_CEILING_DIRECTORIES": str(folder)}
     subprocess.run(apply, cwd=folder / "changed", check=True, env=os.environ | outside)
-    places = diff.count("\n@@ ")
-    return Scripts(folder / "original" / script.name, folder / "changed" / script.name, places)
+    return Scripts(folder / "original" / script.name, folder / "changed" / script.name)
 
 
 def step_ms(case: Case, script: Path) -> float:
@@ -90,7 +90,8 @@ def measured(case: Case, home: Path, pairs: int) -> str:
             script = scripts.original if is_base else scripts.changed
             (base if is_base else variant).append(step_ms(case, script))
     ours, theirs = paired_t(known["base_ms"], known["variant_ms"]), paired_t(base, variant)
-    cells = (f"`{known['label']}`", shown(ours), shown(theirs), str(pairs), str(scripts.places))
+    with_it = (shown(ours), from_to(known["base_ms"], known["variant_ms"]))
+    cells = (f"`{known['label']}`", *with_it, shown(theirs), from_to(base, variant), str(pairs))
     return f"| {' | '.join(cells)} |"
 
 
@@ -99,6 +100,11 @@ def shown(found: PairedRatio | Refusal) -> str:
     if isinstance(found, Refusal):
         return str(found)
     return f"{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def from_to(base: Sequence[float], variant: Sequence[float]) -> str:
+    """Return the median steps of both arms."""
+    return f"{median(base):.0f} to {median(variant):.0f}"
 
 
 def main() -> None:
