@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from perfkit.report.html import render
+from perfkit.report.writeup import lab04, lab09, page
+from tests.report import test_writeup as writeup
 from tests.report.opened import Opened
 from tests.report.sample import SAMPLES, hostile_gpu
 
@@ -27,6 +29,30 @@ def test_axe_finds_nothing(browser: Any, tmp_path: Path, sample: str, theme: str
         for v in found["violations"]
     ]
     assert told == []
+    opened.page.close()
+
+
+@pytest.mark.parametrize("lab", ["lab04", "lab09"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_lab_s_write_up_reads_prints_and_fits(
+    browser: Any, tmp_path: Path, lab: str, width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-core")
+    document = (
+        lab04.build(writeup.FULL, writeup.LINE)
+        if lab == "lab04"
+        else lab09.build(writeup.FULL, lab09.More(), writeup.LINE)
+    )
+    file = tmp_path / f"{lab}.html"
+    file.write_text(page.render(document), encoding="utf-8")
+    opened = Opened(browser, file, viewport={"width": width, "height": 900})
+    found = axe.Axe().run(opened.page).response
+    assert len(found["passes"]) > 10  # it did run
+    assert [(v["impact"], v["id"]) for v in found["violations"]] == []
+    assert opened.run("document.documentElement.scrollWidth") == width
+    opened.page.emulate_media(media="print")
+    assert opened.page.pdf().startswith(b"%PDF")
+    opened.assert_quiet()
     opened.page.close()
 
 

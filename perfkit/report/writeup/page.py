@@ -21,14 +21,15 @@ _STYLE = """
 body{font:16px/1.55 Georgia,serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#10141a;
 background:#fff} h1,h2,h3{font-family:system-ui,sans-serif;line-height:1.25}
 h2{margin-top:2.2rem;border-bottom:1px solid #c9ced6}
-table{border-collapse:collapse;margin:1rem 0;font:14px system-ui,sans-serif;display:block;
-overflow-x:auto} th,td{border:1px solid #c9ced6;padding:.3rem .6rem;vertical-align:top}
-th{background:#f2f4f7;text-align:left} .n{text-align:right;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;font:14px system-ui,sans-serif}
+.table{margin:1rem 0;overflow-x:auto} th,td{border:1px solid #c9ced6;padding:.3rem .6rem;vertical-align:top}
+thead :is(th,td){background:#f2f4f7;text-align:left} .n{text-align:right;font-variant-numeric:tabular-nums}
 pre{background:#f2f4f7;padding:.7rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:14px}
 figure{margin:1.5rem 0} figure svg{max-width:100%;height:auto} figcaption{color:#4a5360}
 .gap{border-left:4px solid #b45309;background:#fff7ed;padding:.5rem 1rem}
 .turn{border-left:4px solid #1d4ed8;background:#eff6ff;padding:.5rem 1rem;min-height:5rem}
-@media print{body{max-width:none;font-size:11pt} figure,table,pre{break-inside:avoid}}
+@media print{body{max-width:none;font-size:11pt} figure,table,pre{break-inside:avoid}
+.table{overflow:visible} td{overflow-wrap:anywhere}}
 """
 
 
@@ -80,7 +81,11 @@ def _parts(block: Block) -> Iterator[Markup]:
 
 
 def _grid(block: Grid) -> Markup:
-    head = Markup("").join(Markup("<th>{}</th>").format(text) for text in block.header)
+    head = Markup("").join(
+        Markup('<th scope="col">{}</th>').format(text) if text else Markup("<td></td>")
+        for text in block.header
+    )
+    told = ", ".join(text for text in block.header if text)
     rows = Markup("").join(
         Markup("<tr>{}</tr>").format(
             Markup("").join(
@@ -92,4 +97,7 @@ def _grid(block: Grid) -> Markup:
         )
         for row in block.rows
     )
-    return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(head, rows)
+    return Markup(
+        '<div class="table" tabindex="0" role="group" aria-label="Table: {}"><table>'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(told, head, rows)
