@@ -13,6 +13,7 @@ from perfkit.profiler.inrank.capture import Capture
 from perfkit.recipes.activation import activate, parse
 from perfkit.recipes.catalogue import BY_ID
 from tests.ports import free_port
+from tests.ranks import place
 
 LOOP = Path(__file__).parent / "scripts" / "loop.py"
 
@@ -55,7 +56,7 @@ def run(folder: Path, recipes: str, *arguments: str, ranks: int = 2) -> Ran:
     processes = [
         subprocess.Popen(
             [sys.executable, str(LOOP), *arguments],
-            env=environ | _place(rank, ranks, port),
+            env=environ | place(rank, ranks, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -69,15 +70,3 @@ def run(folder: Path, recipes: str, *arguments: str, ranks: int = 2) -> Ran:
     path = rank0 / "recipes.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return Ran(losses, [json.loads(line) for line in lines], "\n".join(outputs))
-
-
-def _place(rank: int, ranks: int, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_RESTART_COUNT": "0",
-    }

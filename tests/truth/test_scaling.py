@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from perfkit.analyzers.scaling_result import Scaling, ScalingPoint
-from tests.truth.harness import PERFKIT, ROOT, TORCHRUN, WORKLOAD
+from tests.truth.harness import PERFKIT, RANKS, ROOT, TORCHRUN, WORKLOAD
 
 pytestmark = pytest.mark.real
 
@@ -69,7 +69,7 @@ def test_strong_scaling_of_the_example_with_more_ranks_than_cores(tmp_path: Path
 
 
 def workload(tmp_path: Path, *flags: str) -> tuple[str, ...]:
-    launch = (*LAUNCH, str(WORKLOAD), f"--truth={tmp_path / 'truth'}")
+    launch = (*RANKS, str(WORKLOAD), f"--truth={tmp_path / 'truth'}")
     return (*launch, "--batch-size={batch}", "--steps=60", *flags)
 
 

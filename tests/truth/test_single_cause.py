@@ -6,7 +6,7 @@ import pytest
 
 from perfkit.analyzers.result import Analysis, RankBudget
 from perfkit.trace.run import open_run
-from tests.truth.harness import DEFAULT_WINDOW, Ended, run_quietly, run_workload, undisturbed
+from tests.truth.harness import DEFAULT_WINDOW, Ended, run_quietly
 
 pytestmark = pytest.mark.real
 
@@ -131,7 +131,7 @@ def test_one_slow_computer_is_compute_and_blamed_on_its_rank(tmp_path: Path) -> 
 def test_slow_loader_of_one_rank_in_four_is_blamed_on_it(tmp_path: Path) -> None:
     # four ranks on two cores: only sleep is slow, so the processor does not matter
     flags = ("--loader-ms=80", "--fault-ranks", "2", ACCELERATOR)
-    analysis = undisturbed(tmp_path, lambda to: run_workload(to, *flags, ranks=4)).analyze()
+    analysis = run_quietly(tmp_path, *flags, ranks=4).analyze()
     assert analysis.verdict.label == "io", analysis.verdict.sentence
     worst = max(analysis.verdict.blame, key=lambda b: b.ms)
     assert (worst.rank, worst.class_) == (2, "input_wait")
