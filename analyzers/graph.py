@@ -15,7 +15,13 @@ from perfkit.analyzers.clocks import align_clocks, rank_offsets
 from perfkit.analyzers.graph_collectives import Collectives, Parts, Transfer
 from perfkit.analyzers.graph_device import device_piece
 from perfkit.analyzers.graph_host import host_piece
-from perfkit.analyzers.graph_pieces import PYTHON, Piece, Unexplained
+from perfkit.analyzers.graph_pieces import (
+    PYTHON,
+    Piece,
+    Unexplained,
+    joined_work,
+    unknown_work,
+)
 from perfkit.analyzers.host_state import ProcessPauses
 from perfkit.analyzers.matching import match_calls
 from perfkit.analyzers.refusal import Refusal
@@ -27,6 +33,7 @@ from perfkit.analyzers.replay import (
     TaskGraph,
 )
 from perfkit.analyzers.windows import is_device_work
+from perfkit.roofline.kernel_work import KernelWork
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64, NONE, Bool, DeviceFacts, RankRecord, RankTrace, Run, StepLines
 
@@ -61,7 +68,7 @@ class StepGraph:
     gradient_task: I64  # shape (gradients,): behind which task each gradient is ready
     gradient_bytes: I64
     backward: Bool  # of each task: on behalf of a backward pass
-    matrix_bytes: F64  # of each task: behind matrix work on 32-bit numbers; NaN: other, or unknown
+    work: KernelWork  # of each task: the bytes behind it
     devices: tuple[DeviceFacts, ...]  # different ones only; () where the capture does not say
     unexplained: tuple[tuple[int, Unexplained], ...]  # by rank, largest first
 
@@ -187,16 +194,15 @@ def assemble(parts: Parts) -> StepGraph | Refusal:
         ),
         gradient_bytes=np.concatenate([p.gradient_bytes for p in pieces]),
         backward=np.concatenate([*(p.backward for p in pieces), np.zeros(len(pieces), np.bool_)]),
-        matrix_bytes=np.concatenate(
-            [*(p.matrix_bytes for p in pieces), np.full(len(pieces), np.nan)]
-        ),
+        work=joined_work([*(p.work for p in pieces), unknown_work(len(pieces))]),
         devices=_devices(pieces),
         unexplained=_largest(pieces, groups.waited_ns()),
     )
     whole = float(replayed.max() / measured.max() - 1)
     worst_ns = max((u.total_ns for _, u in result.unexplained), default=0)
-    late = worst_ns / (result.step_ns * len(result.steps))
-    unpaired = "" if parts.on_device else _unpaired(groups)
+    window_ns = result.step_ns * len(result.steps)
+    late = worst_ns / window_ns
+    unpaired = "" if parts.on_device else _unpaired(groups, window_ns)
     off = max(abs(result.replay_error), abs(whole)) > TOLERANCE or late > MOST_UNEXPLAINED
     if unpaired or off:
         return Refusal(
@@ -276,12 +282,13 @@ def _largest(
     return tuple(sorted(rows, key=lambda row: -row[1].total_ns))
 
 
-def _unpaired(groups: Collectives) -> str:
-    """Say that sends did not meet their receives, which then holds for all that waits for them."""
-    if not groups.unpaired:
+def _unpaired(groups: Collectives, window_ns: float) -> str:
+    """Say that sends did not meet their receives, if that leaves much of a rank's time unknown."""
+    count, spent_ns = groups.unpaired()
+    if spent_ns <= MOST_UNEXPLAINED * window_ns:
         return ""
     return (
-        f"{groups.unpaired} sends and receives could not be paired: the capture does not say who "
+        f"{count} sends and receives could not be paired: the capture does not say who "
         "sends to whom (gloo's does not beyond two ranks), so that no wait for them can be replayed"
     )
 

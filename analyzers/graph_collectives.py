@@ -18,9 +18,6 @@ from perfkit.analyzers.matching import Instance
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64, NONE
 
-FEW_UNPAIRED = 0.05
-"""Share of sends and receives that may lack their other end: those at the window's bounds."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
@@ -46,7 +43,7 @@ class Collectives:
     """The super-nodes: which tasks start together, and how long each then takes."""
 
     def __init__(self, parts: Parts, base: I64) -> None:
-        self.base, self.pieces = base, parts.pieces
+        self.base, self.pieces, self.calls = base, parts.pieces, parts.calls
         self.duration_ns = np.concatenate([p.duration_ns for p in parts.pieces])
         self.kind = np.concatenate([p.kind for p in parts.pieces])
         self.number = np.full(int(base[-1]), NONE, np.int64)
@@ -74,18 +71,19 @@ class Collectives:
         # What ran before the first counted step's end hardly moves the period of the others.
         counted = step >= 1
         self.unmatched = int(np.count_nonzero(communicates & counted))
-        self.unpaired = self._unpaired(parts)
 
-    def _unpaired(self, parts: Parts) -> int:
-        """Count the sends and receives that did not meet; 0 where hardly any did not."""
-        met = [
-            self.number[begin + task] != NONE
-            for p, begin in zip(parts.pieces, self.base.tolist(), strict=False)
-            for task, call in enumerate(p.call.tolist())
-            if call != NONE and parts.calls[p.rank].op[call] in POINT_TO_POINT
-        ]
-        missed = met.count(False)
-        return missed if missed > FEW_UNPAIRED * len(met) else 0
+    def unpaired(self) -> tuple[int, int]:
+        """Return how many sends and receives did not meet, and the most a rank spent in those."""
+        missed, most_ns = 0, 0
+        for piece, begin in zip(self.pieces, self.base.tolist(), strict=False):
+            spent_ns = 0
+            for task in np.flatnonzero(piece.call != NONE).tolist():
+                op = self.calls[piece.rank].op[piece.call[task]]
+                if op in POINT_TO_POINT and self.number[begin + task] == NONE:
+                    missed += 1
+                    spent_ns += int(piece.duration_ns[task]) if op == "recv" else 0
+            most_ns = max(most_ns, spent_ns)
+        return missed, most_ns
 
     def _join(self, parts: Parts, instance: Instance, tasks: list[int]) -> None:
         calls = parts.calls

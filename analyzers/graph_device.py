@@ -15,10 +15,18 @@ import numpy as np
 
 from perfkit.analyzers.attribution import comm_rows
 from perfkit.analyzers.graph_gradients import gradients
-from perfkit.analyzers.graph_pieces import HOST, PYTHON_CODE, Draft, Piece, backward_passes, without
+from perfkit.analyzers.graph_pieces import (
+    HOST,
+    PYTHON_CODE,
+    Columns,
+    Draft,
+    Piece,
+    backward_passes,
+    without,
+)
 from perfkit.analyzers.host_state import ProcessPauses, host_layers
 from perfkit.analyzers.windows import is_device_work
-from perfkit.roofline.kernel_work import wide_matrix_bytes
+from perfkit.roofline.kernel_work import KernelWork, kernel_work
 from perfkit.trace.intervals import Intervals, paint, union
 from perfkit.trace.kinds import Kind, TimeClass
 from perfkit.trace.model import I64, NONE, Bool, Events, RankTrace
@@ -162,45 +170,64 @@ def _awaited(work: _Work, entered: int, returned: int) -> int:
 
 
 def _add_work(draft: Draft, trace: RankTrace, work: _Work) -> list[int]:
-    events = trace.events
+    """Add the device work, each piece behind what was before it on its stream; return the tasks."""
+    events, rows = trace.events, work.rows
     row_of_call = np.full(len(events), NONE, np.int64)
     calls = np.flatnonzero(comm_rows(events, on_device=True))
     row_of_call[calls] = np.arange(len(calls))
-    tasks: list[int] = []
-    matrix_bytes = wide_matrix_bytes(trace)
+    free, start, end = _one_after_the_other(work)
+    kinds = np.full(max(Kind) + 1, int(TimeClass.OTHER), np.int64)
+    for kind, time_class in _CLASS.items():
+        kinds[kind] = int(time_class)
+    columns = Columns(
+        start=start,
+        end=end,
+        kind=kinds[events.kind[rows]],
+        resource=work.place,
+        name=draft.numbered(events.names, events.name[rows].astype(np.int64)),
+        call=row_of_call[rows],
+        step=events.step[rows].astype(np.int64),
+        backward=events.backward[rows],
+    )
+    first = draft.extend(columns)
+    known = kernel_work(trace)
+    draft.work = KernelWork(known.matrix[rows], known.simple[rows], known.made[rows])
+    _tie(draft, trace, work, (first, free, columns))
+    return list(range(first, first + len(rows)))
+
+
+def _one_after_the_other(work: _Work) -> tuple[I64, I64, I64]:
+    """Return when each piece's stream was free, and its start and end, cut not to overlap."""
+    free, start, end = np.zeros_like(work.start), work.start.copy(), work.end.copy()
+    for place in np.unique(work.place):
+        lane = np.flatnonzero(work.place == place)
+        ends = np.maximum.accumulate(np.maximum(work.end[lane], work.start[lane]))
+        free[lane[1:]] = ends[:-1]
+        start[lane] = np.maximum(work.start[lane], free[lane])
+        end[lane] = np.maximum(start[lane], work.end[lane])
+    return free, start, end
+
+
+def _tie(draft: Draft, trace: RankTrace, work: _Work, added: tuple[int, I64, Columns]) -> None:
+    """Let each piece of work wait for its launch, its stream, and what else made it late."""
+    (first, free, columns), names = added, trace.events.names
+    sources = np.where(work.released != NONE, draft.hosts_before(work.released), NONE).tolist()
+    bounded = (work.released != NONE) | (free > 0)
+    delays = np.where(bounded, columns.start - np.maximum(free, work.released), 0).tolist()
+    name, start, end = trace.events.name[work.rows], columns.start.tolist(), columns.end.tolist()
+    released, behind = work.released.tolist(), free.tolist()
     lanes: dict[int, tuple[list[int], list[int]]] = {}  # stream -> ends and tasks, in order
-    for k, row in enumerate(work.rows.tolist()):
-        place = int(work.place[k])
+    for k, place in enumerate(work.place.tolist()):
         ends, numbers = lanes.setdefault(place, ([], []))
-        free = ends[-1] if ends else 0
-        start = max(int(work.start[k]), free)
-        end = max(start, int(work.end[k]))
-        name = events.names[events.name[row]]
-        kind = _CLASS[Kind(int(events.kind[row]))]
-        task = draft.add(
-            start=start,
-            end=end,
-            kind=kind,
-            resource=place,
-            name=name,
-            call=int(row_of_call[row]),
-            step=int(events.step[row]),
-            backward=bool(events.backward[row]),
-            matrix_bytes=float(matrix_bytes[row]),
-        )
-        released = int(work.released[k])
-        delay = start - max(free, released) if released != NONE or free else 0
-        source = draft.host_before(released) if released != NONE else NONE
+        task, delay = first + k, delays[k]
         if delay > LAUNCH_LATENCY_NS:
-            delay = _explain(draft, lanes, place, task, start, delay, name)
-        if source != NONE:
-            draft.edge(source, task, delay if released >= free else 0)
-        if numbers and released < free and delay:
+            delay = _explain(draft, lanes, place, task, start[k], delay, names[name[k]])
+        if sources[k] != NONE:
+            draft.edge(sources[k], task, delay if released[k] >= behind[k] else 0)
+        if numbers and released[k] < behind[k] and delay:
             draft.edge(numbers[-1], task, delay)
-        ends.append(end)
+        ends.append(end[k])
         numbers.append(task)
-        tasks.append(task)
-    return tasks
 
 
 def _add_gradients(draft: Draft, trace: RankTrace, work: _Work, tasks: Sequence[int]) -> None:

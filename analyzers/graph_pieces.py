@@ -5,11 +5,12 @@ the replay only as long as its cause lasts. Delays that no dependency explains a
 and named: they are the replay's error.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from perfkit.analyzers.replay import F64
+from perfkit.roofline.kernel_work import KernelWork
 from perfkit.trace.intervals import Intervals, Partition, label, union
 from perfkit.trace.kinds import Kind, TimeClass
 from perfkit.trace.model import I64, NONE, Bool, DeviceFacts, Events
@@ -65,7 +66,21 @@ class Piece:
     """Sends that the training thread waited for, shape (k, 3): task, the thread's dependency on it,
     how long it had done nothing else."""
     device: DeviceFacts | None = None  # the accelerator that did the work
-    matrix_bytes: F64  # shape (n,): behind matrix work on 32-bit numbers; NaN: other, or unknown
+    work: KernelWork  # of each task, shape (n,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Tasks beside the host's in columns of shape (k,), as in Piece; `step` is a step's number."""
+
+    start: I64
+    end: I64
+    kind: I64
+    resource: I64
+    name: I64
+    call: I64
+    step: I64
+    backward: Bool
 
 
 @dataclass(slots=True)
@@ -92,7 +107,7 @@ class Draft:
     backward: list[bool] = field(default_factory=list)
     waited: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     gradients: list[tuple[int, int]] = field(default_factory=list)
-    matrix_bytes: list[float] = field(default_factory=list)
+    work: KernelWork | None = None  # of the tasks beside the host's; None: nothing known
 
     def add(  # noqa: PLR0913 - one row of a table
         self,
@@ -105,12 +120,10 @@ class Draft:
         call: int = NONE,
         step: int = NONE,
         backward: bool = False,
-        matrix_bytes: float = float("nan"),
     ) -> int:
         """Add a task beside the host's; return its number. `step` is a step's number."""
         self.start.append(start)
         self.backward.append(backward)
-        self.matrix_bytes.append(matrix_bytes)
         self.end.append(end)
         self.step.append(self.steps.index(step) if step in self.steps else NONE)
         self.duration.append(max(0, end - start))
@@ -119,6 +132,28 @@ class Draft:
         self.call.append(call)
         self.name.append(self.names.setdefault(name, len(self.names)))
         return len(self.host.start_ns) + len(self.start) - 1
+
+    def extend(self, tasks: Columns) -> int:
+        """Add many tasks beside the host's, in their order; return the number of the first."""
+        first = len(self.host.start_ns) + len(self.start)
+        steps = np.asarray(tasks.step, np.int64) - self.steps[0]
+        known = (steps >= 0) & (steps < len(self.steps))
+        self.start += tasks.start.tolist()
+        self.end += tasks.end.tolist()
+        self.duration += np.maximum(tasks.end - tasks.start, 0).tolist()
+        self.step += np.where(known, steps, NONE).tolist()
+        self.kind += tasks.kind.tolist()
+        self.resource += tasks.resource.tolist()
+        self.call += tasks.call.tolist()
+        self.name += tasks.name.tolist()
+        self.backward += tasks.backward.tolist()
+        return first
+
+    def numbered(self, names: Sequence[str], rows: I64) -> I64:
+        """Return the numbers of names that are used: `rows` index `names`."""
+        used, place = np.unique(rows, return_inverse=True)
+        numbers = [self.names.setdefault(names[u], len(self.names)) for u in used.tolist()]
+        return np.array(numbers, np.int64)[place]
 
     def edge(
         self, source: int, target: int, lag: int = 0, kind: TimeClass = TimeClass.LAUNCH_LATENCY
@@ -129,6 +164,10 @@ class Draft:
     def host_before(self, moment: int) -> int:
         """Return the host task that ends at or before a moment; NONE before the first."""
         return int(np.searchsorted(self.host.end_ns, moment, side="right")) - 1
+
+    def hosts_before(self, moments: I64) -> I64:
+        """Return the same for many moments."""
+        return np.searchsorted(self.host.end_ns, moments, side="right") - 1
 
     def host_after(self, moment: int) -> int:
         """Return the host task that starts at or after a moment; NONE behind the last."""
@@ -183,8 +222,22 @@ class Draft:
             ),
             sends=np.array(self.sends, dtype=np.int64).reshape(-1, 3),
             device=self.device,
-            matrix_bytes=np.concatenate([np.full(n, np.nan), np.array(self.matrix_bytes)]),
+            work=joined_work([unknown_work(n), self.work or unknown_work(len(self.start))]),
         )
+
+
+def unknown_work(count: int) -> KernelWork:
+    """Return the work of tasks of which no bytes are known."""
+    return KernelWork(*(np.full(count, np.nan) for _ in range(3)))
+
+
+def joined_work(parts: Sequence[KernelWork]) -> KernelWork:
+    """Put the columns of several one behind the other."""
+    return KernelWork(
+        matrix=np.concatenate([p.matrix for p in parts]),
+        simple=np.concatenate([p.simple for p in parts]),
+        made=np.concatenate([p.made for p in parts]),
+    )
 
 
 def backward_passes(events: Events, threads: tuple[int, ...]) -> Intervals:

@@ -34,6 +34,7 @@ class Setting:
     calibration: tuple[Pair, ...] = ()
     quiet_micro_steps: tuple[int, float] = (0, 0.0)  # how many, and the period of one (ns)
     shift_ns: float = 0.0  # what the step gains in length beside the replay
+    notes: tuple[str, ...] = ()  # what the changes found and assumed in this run
 
 
 Edit = Callable[[Setting], "Setting | Refusal"]
@@ -110,7 +111,9 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
         shares_before=before,
         shares_after=after,
         next_bottleneck=max(after, key=after.__getitem__) if after else None,
-        assumptions=tuple(dict.fromkeys(a for c in changes for a in c.assumptions)),
+        assumptions=tuple(
+            dict.fromkeys([*(a for c in changes for a in c.assumptions), *current.notes])
+        ),
         recipes=tuple(c.recipe for c in changes if c.recipe),
     )
 

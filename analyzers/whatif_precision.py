@@ -31,7 +31,7 @@ def half_precision() -> Change:
         tasks = of_kinds(setting.plan.graph, ("compute",))
         names = np.array([*setting.graph.names, ""])[setting.graph.name[tasks]]
         matrix = np.array([bool(MATRIX.search(n)) for n in names], np.bool_)
-        known = np.isfinite(setting.graph.matrix_bytes[tasks])
+        known = np.isfinite(setting.graph.work.matrix[tasks])
         if not (matrix | known).any():
             return Refusal(reason="no matrix kernel is recognised by its name or its operator")
         half = np.array([bool(HALF.search(n)) for n in names], np.bool_)
@@ -64,7 +64,7 @@ def _in_half(setting: Setting, tasks: I64, names: list[str]) -> Setting:
     hardware = find(devices[0]).hardware if len(devices) == 1 else None
     then = now * BY_NAME
     if hardware is not None and hardware.matrix_flop_per_s.get("bf16", 0) > 0:
-        moved = setting.graph.matrix_bytes[tasks]
+        moved = setting.graph.work.matrix[tasks]
         roofed = _by_roof(hardware, now, moved, names)
         then = np.where(np.isfinite(roofed), roofed, then)
     duration[tasks] = then

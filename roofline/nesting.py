@@ -29,29 +29,35 @@ class Nesting:
 def nest(events: Events, has_cost: HasCost) -> Nesting:
     """Nest the operators of each thread. has_cost: whether that row's cost is known."""
     count = len(events)
-    owner = np.full(count, NONE, np.int32)
-    parent = np.full(count, NONE, np.int32)
-    recomputed = np.zeros(count, np.bool_)
+    # Lists: single values of arrays cost several times as much, and this loop sees every operator.
+    owner, parent = [NONE] * count, [NONE] * count
+    recomputed: list[bool] = [False] * count
     operators = np.flatnonzero(events.kind == Kind.OP)
-    own = events.duration_ns.copy()
-    again = _starts_again(events, operators)
-    end = events.end_ns
+    own: list[int] = events.duration_ns.tolist()
+    again: list[bool] = _starts_again(events, operators).tolist()
+    start: list[int] = events.start_ns.tolist()
+    end: list[int] = events.end_ns.tolist()
     for rows in _by_thread(events.thread, operators):
         open_rows: list[int] = []
         for row in rows.tolist():
-            while open_rows and end[open_rows[-1]] <= events.start_ns[row]:
+            while open_rows and end[open_rows[-1]] <= start[row]:
                 open_rows.pop()
+            recomputed[row] = again[row]
             if open_rows:
                 outer = open_rows[-1]
                 parent[row] = outer
                 owner[row] = owner[outer]
-                recomputed[row] = recomputed[outer]
-                own[outer] -= events.duration_ns[row]
-            recomputed[row] |= again[row]
+                recomputed[row] |= recomputed[outer]
+                own[outer] -= end[row] - start[row]
             if owner[row] == NONE and has_cost(row):
                 owner[row] = row
             open_rows.append(row)
-    return Nesting(owner, parent, recomputed, np.maximum(own, 0))
+    return Nesting(
+        np.array(owner, np.int32),
+        np.array(parent, np.int32),
+        np.array(recomputed, np.bool_),
+        np.maximum(np.array(own, np.int64), 0),
+    )
 
 
 def _by_thread(thread: I64, rows: I64) -> list[I64]:

@@ -11,6 +11,7 @@ from perfkit.analyzers.whatif import Answer, Change, ask, baseline
 from perfkit.analyzers.whatif_fusion import fused_elementwise
 from perfkit.analyzers.whatif_precision import half_precision
 from perfkit.roofline.hardware import Hardware, all_hardware
+from perfkit.roofline.kernel_work import kernel_work
 from perfkit.trace.model import OpShape, RankTrace
 from tests.builders import Item, StepItem, kernel, op, rank_trace, run_of, step, sync
 from tests.models.known_runs import cpu_run
@@ -103,6 +104,58 @@ SIMPLE = "void at::native::vectorized_elementwise_kernel<4, f>"
 def test_a_chain_takes_as_long_as_its_longest_member() -> None:
     of = graph((SIMPLE, 3.0), (SIMPLE, 5.0), (SIMPLE, 2.0), ("sgemm", 7.0), (SIMPLE, 4.0))
     assert predicted(of, fused_elementwise()) == pytest.approx(5.0 + 7.0 + 4.0, rel=2e-3)
+
+
+def chain(*moved_and_made: tuple[float, float]) -> StepGraph:
+    """Kernels of 4 ms each in a row, with these bytes behind them in every step."""
+    of = graph(*[(SIMPLE, 4.0)] * len(moved_and_made), ("sgemm", 7.0))
+    work = of.work
+    tasks = np.flatnonzero(np.array([*of.names, ""])[of.name] == SIMPLE)
+    for task, (moved, made) in zip(tasks.tolist(), moved_and_made * len(of.steps), strict=True):
+        work.simple[task], work.made[task] = moved, made
+    return of
+
+
+def test_a_chain_with_shapes_loses_its_intermediate_results() -> None:
+    """Add (2 in, 1 out), then relu (1 in, 1 out): of 5 arrays moved, 3 are left."""
+    of = chain((300.0, 100.0), (200.0, 100.0))
+    assert predicted(of, fused_elementwise()) == pytest.approx(8.0 * 3 / 5 + 7.0, rel=2e-3)
+
+
+def test_what_is_not_read_by_the_next_is_still_written() -> None:
+    of = chain((300.0, 100.0), (20.0, 10.0), (20.0, 10.0))
+    assert predicted(of, fused_elementwise()) == pytest.approx(12.0 * 320 / 340 + 7.0, rel=2e-3)
+
+
+def test_the_bytes_behind_kernels_come_from_recorded_shapes() -> None:
+    """Two kernels of one addition share its bytes by their durations; a product has its own."""
+    half, whole = ((512, 512),) * 2, ("float", "float")
+    trace = rank_trace(
+        step(0, at_ms=0, ms=20),
+        op("aten::add", at_ms=0, ms=1, shape=OpShape(dims=half, dtypes=whole)),
+        op("aten::mm", at_ms=1, ms=1, shape=OpShape(dims=half, dtypes=whole)),
+        kernel("add1", at_ms=3, ms=1, launched_at_ms=0.1),
+        kernel("add2", at_ms=4, ms=3, launched_at_ms=0.2),
+        kernel("gemm", at_ms=7, ms=5, launched_at_ms=1.1),
+    )
+    names = np.array(trace.events.names)[trace.events.name]
+    rows = {name: int(np.flatnonzero(names == name)[0]) for name in names}
+    ops = trace.events.op.copy()
+    for kernel_name, owner in (("add1", "aten::add"), ("add2", "aten::add"), ("gemm", "aten::mm")):
+        ops[rows[kernel_name]] = rows[owner]
+    found = kernel_work(replace(trace, events=replace(trace.events, op=ops)))
+    array = 512 * 512 * 4.0
+    assert found.simple[[rows["add1"], rows["add2"]]].tolist() == [0.75 * array, 2.25 * array]
+    assert found.made[[rows["add1"], rows["add2"]]].tolist() == [0.25 * array, 0.75 * array]
+    assert found.matrix[rows["gemm"]] == 3 * array
+    assert np.isnan(found.simple[rows["gemm"]]) and np.isnan(found.matrix[rows["add1"]])
+
+
+def test_it_says_how_many_chains_go_by_name() -> None:
+    answer = ask(baseline(graph((SIMPLE, 3.0), (SIMPLE, 5.0)), None), [fused_elementwise()])
+    assert isinstance(answer, Answer)
+    (note,) = [a for a in answer.assumptions if "without recorded shapes" in a and a[:2] == "of"]
+    assert note == "of 4 chains, 4 without recorded shapes"
 
 
 def test_equal_members_leave_one() -> None:
