@@ -204,6 +204,13 @@ CATALOGUE: tuple[Entry, ...] = (
         "an allocation before the window needed it once, and there is room to spare",
     ),
     Entry(
+        "allocator_retries",
+        "the device had no room: the allocator gave its cache back and asked again",
+        "moderate within recorded steps, info before them; no ceiling, its cost is not recorded",
+        "it was the first steps, which had to find their sizes",
+        "allocator",
+    ),
+    Entry(
         "busy_neighbour",
         "a rank's main thread waits for a processor on a full machine, and others use 0.25 or more",
         "5 % / 20 % of the time it waited",

@@ -1,5 +1,6 @@
 """How much memory a rank's allocator held: the peak, the growth from step to step, the course."""
 
+import msgspec
 import numpy as np
 
 from perfkit.analyzers.result import MemoryPoint, RankMemory
@@ -18,6 +19,20 @@ STRETCHES = 240
 
 STEPS_FOR_GROWTH = 3
 STEPS_FOR_TREND = 5
+
+
+def memory_of(trace: RankTrace, held: StepMemory | None) -> RankMemory | None:
+    """Return what is known of a rank's memory: from its trace, else from its step lines.
+
+    Retries stand in the step lines alone.
+    """
+    whole = rank_memory(trace)
+    own = memory_of_steps(trace, held)
+    if whole is None or own is None:
+        return whole or own
+    return msgspec.structs.replace(
+        whole, retries=own.retries, retries_in_steps=own.retries_in_steps
+    )
 
 
 def rank_memory(trace: RankTrace) -> RankMemory | None:
@@ -57,6 +72,7 @@ def memory_of_steps(trace: RankTrace, held: StepMemory | None) -> RankMemory | N
         return None
     peak = int(held.peak_allocated_bytes.max())
     first = int((held.peak_allocated_bytes == peak).argmax())
+    counted = held.retries[held.retries != NONE]
     return RankMemory(
         rank=trace.rank,
         device=f"{trace.device_kind}:{trace.device}",
@@ -66,6 +82,8 @@ def memory_of_steps(trace: RankTrace, held: StepMemory | None) -> RankMemory | N
         growth_bytes_per_step=_growth_of_lines(held),
         rises=len(held.index) >= STEPS_FOR_TREND
         and bool((np.diff(held.allocated_bytes) > 0).all()),
+        retries=int(counted[-1]) if len(counted) else None,
+        retries_in_steps=int(counted[-1] - counted[0]) if len(counted) else None,
         samples=len(held.index),
         series=_series(
             MemorySamples(

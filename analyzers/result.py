@@ -84,6 +84,7 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float | None
     profiled_median_ms: float | None
     per_rank_median_ms: tuple[float | None, ...]
+    per_rank_device_median_ms: tuple[float | None, ...] = ()  # by CUDA events; (): none recorded
     slow: tuple[SlowStep, ...] = ()
     periodic: tuple[Periodicity, ...] = ()
     mean_ms: float | None = None  # of the steps behind the median: rare slow ones count too
@@ -314,7 +315,8 @@ class RankMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What one rank's allocator held over the capture, from the profiler's memory records.
 
     growth_bytes_per_step: from the end of the first whole step to the end of the last one, per
-    step; None with fewer than three whole steps.
+    step; None with fewer than three whole steps. retries: how often the allocator found no room
+    on the device, gave all of its cache back and asked again; None where no step line says it.
     """
 
     rank: int
@@ -323,6 +325,8 @@ class RankMemory(msgspec.Struct, frozen=True, kw_only=True):
     peak_reserved_bytes: int
     peak_step: int | None  # None: the peak lies outside the steps
     growth_bytes_per_step: float | None
+    retries: int | None = None  # from the start up to the last step that says it
+    retries_in_steps: int | None = None  # of these: after the first step that says it
     rises: bool = False  # at the end of every whole step, of at least five, more than before it
     samples: int
     series: tuple[MemoryPoint, ...] = ()

@@ -158,6 +158,31 @@ def memory_fragmentation(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
+def allocator_retries(evidence: Evidence) -> Iterator[Finding]:
+    """The allocator had to give its whole cache back to the device before it got memory."""
+    retried = {
+        s.rank: s.memory
+        for s in evidence.surveys.values()
+        if s.memory is not None and (s.memory.retries or 0) > 0
+    }
+    if not retried:
+        return
+    within = {rank: m.retries_in_steps or 0 for rank, m in retried.items()}
+    again = tuple(rank for rank, times in within.items() if times)
+    worst = max(retried.values(), key=lambda m: (m.retries_in_steps or 0, m.retries or 0))
+    yield finding(
+        "allocator_retries",
+        "moderate" if again else "info",
+        "The allocator ran out of room and gave its cache back",
+        evidence=f"{count(worst.retries or 0)} times on {worst.device} since the start, "
+        f"{count(worst.retries_in_steps or 0)} of them within {count(worst.samples)} recorded "
+        f"steps; {size(worst.peak_reserved_bytes)} reserved at the peak",
+        ranks=again or tuple(retried),
+        next_step="PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, or a smaller batch: each "
+        "retry waits for the device and frees every cached block",
+    )
+
+
 def pipeline_bubble(evidence: Evidence) -> Iterator[Finding]:
     """Stages of a pipeline wait for each other."""
     share = evidence.share(TimeClass.PIPE_BUBBLE)
@@ -184,4 +209,5 @@ RULES = (
     pipeline_bubble,
     memory_growth,
     memory_fragmentation,
+    allocator_retries,
 )

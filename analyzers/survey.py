@@ -11,7 +11,7 @@ from perfkit.analyzers.calls import Calls, collect_calls
 from perfkit.analyzers.graph import MOST_TASKS, own_steps, rank_piece
 from perfkit.analyzers.graph_pieces import Piece
 from perfkit.analyzers.host_state import ProcessPauses
-from perfkit.analyzers.memory import memory_of_steps, rank_memory
+from perfkit.analyzers.memory import memory_of
 from perfkit.analyzers.operators import NamedTime, rank_operators
 from perfkit.analyzers.pipeline_passes import NamedPass, named_passes
 from perfkit.analyzers.refusal import Refusal
@@ -118,7 +118,7 @@ def survey_rank(
         sources=trace.sources,
         placed=place_rank(trace, lines, ceilings, around.nodes),
         misfit=reason,
-        memory=rank_memory(trace) or memory_of_steps(trace, lines.memory),
+        memory=memory_of(trace, lines.memory),
         piece=_piece(trace, lines),
         passes=named_passes(trace),
         counters=trace.counters,

@@ -78,9 +78,9 @@ def allocation(situation: Situation) -> Prediction | Refusal:
         return refusal
     if is_cpu(situation):
         return Refusal(reason="the caching allocator is a device's")
-    found = finding(situation.analysis, ("allocator",))
+    found = finding(situation.analysis, ALLOCATOR.findings)
     if found is None:
-        return Refusal(reason="the allocator does not call the driver during steps")
+        return Refusal(reason="the allocator neither calls the driver during steps nor retries")
     return only_ceiling(share(situation.analysis, "host_alloc"), "calls of the driver vanish")
 
 
@@ -165,7 +165,7 @@ ALLOCATOR = Recipe(
     id="allocator",
     title="Let the device allocator's segments grow",
     addresses="host",
-    findings=("allocator",),
+    findings=("allocator", "allocator_retries"),
     application=Application.ENVIRONMENT,
     numerics=Numerics.EXACT,
     applicable=allocation,

@@ -64,6 +64,7 @@ def _table(ranks: tuple[RankMemory, ...]) -> Table:
             Column(title="Device"),
             Column(title="Peak allocated", meaning="peak_allocated", numeric=True),
             Column(title="Peak reserved", meaning="peak_reserved", numeric=True),
+            Column(title="Retries", meaning="allocator_retries", numeric=True),
             Column(title="Peak in"),
             Column(title="Growth per step", meaning="memory_growth", numeric=True),
         ),
@@ -79,6 +80,13 @@ def _row(rank: RankMemory) -> tuple[Cell, ...]:
         Cell(text=rank.device),
         Cell(text=units.size(rank.peak_allocated_bytes), value=rank.peak_allocated_bytes),
         Cell(text=units.size(reserved) if reserved else show.NOT_RECORDED, value=reserved or None),
+        _retries(rank),
         Cell(text="outside the steps" if rank.peak_step is None else f"step {rank.peak_step}"),
         Cell(text="cannot tell" if growth is None else units.size(growth), value=growth),
     )
+
+
+def _retries(rank: RankMemory) -> Cell:
+    if rank.retries is None:
+        return Cell(text=show.NOT_RECORDED)
+    return Cell(text=units.count(rank.retries), value=rank.retries)

@@ -214,7 +214,8 @@ class StepLines:
 class StepMemory:
     """What the device's allocator held after some of the steps, in order; shape (n,).
 
-    A peak is that of all steps so far: the program's own statistics are not reset.
+    A peak is that of all steps so far: the program's own statistics are not reset. retries: how
+    often so far the allocator gave its cache back and asked the device again; NONE: not recorded.
     """
 
     index: I32
@@ -223,6 +224,7 @@ class StepMemory:
     peak_allocated_bytes: I64
     reserved_bytes: I64
     peak_reserved_bytes: I64
+    retries: I64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from perfkit.trace.model import I64, NONE, Issue, Spans, StepLines, StepMemory
 from perfkit.units import nanoseconds, size
 
 Pair = tuple[int, int]
+_MEMORY_BYTES = 4  # allocated, its peak, reserved, its peak; the number of retries comes after
 CLOCK_STEP_NS = 500_000_000  # the two clocks of a line are read side by side, an interrupt apart
 
 
@@ -34,7 +35,7 @@ class _Record(msgspec.Struct, gc=False):
     compile: tuple[Pair, ...] = msgspec.field(name="co", default=())
     device_times: tuple[Pair, ...] = msgspec.field(name="dv", default=())
     resident: Pair = msgspec.field(name="rss", default=(NONE, NONE))
-    memory: tuple[int, int, int, int] | None = msgspec.field(name="mem", default=None)
+    memory: tuple[int, ...] = msgspec.field(name="mem", default=())
     oom: bool = False
     file: str = ""
     asked: int = 0
@@ -202,7 +203,7 @@ def _step_lines(steps: Sequence[_Record]) -> StepLines:
         gc=_spans(steps, lambda r: r.gc),
         compile=_spans(steps, lambda r: r.compile),
         resident_bytes=_resident(steps),
-        memory=_memory([r for r in steps if r.memory is not None]),
+        memory=_memory([r for r in steps if len(r.memory) >= _MEMORY_BYTES]),
     )
 
 
@@ -214,7 +215,8 @@ def _resident(steps: Sequence[_Record]) -> I64 | None:
 def _memory(steps: Sequence[_Record]) -> StepMemory | None:
     if not steps:
         return None
-    table = np.array([[_clipped(v) for v in r.memory or ()] for r in steps], np.int64)
+    rows = [(*r.memory, NONE)[: _MEMORY_BYTES + 1] for r in steps]  # older lines hold no retries
+    table = np.array([[_clipped(v) for v in row] for row in rows], np.int64)
     return StepMemory(
         index=_column(steps, lambda r: r.step).astype(np.int32),
         end_ns=_column(steps, lambda r: r.end_unix),
@@ -222,6 +224,7 @@ def _memory(steps: Sequence[_Record]) -> StepMemory | None:
         peak_allocated_bytes=table[:, 1],
         reserved_bytes=table[:, 2],
         peak_reserved_bytes=table[:, 3],
+        retries=table[:, 4],
     )
 
 

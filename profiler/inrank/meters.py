@@ -67,9 +67,10 @@ class DeviceTimes:
 
 
 class DeviceMemory:
-    """Allocator's bytes: `"mem":[allocated, its peak, reserved, its peak]`, peaks since the start.
+    """What the allocator holds: `"mem":[allocated, its peak, reserved, its peak, retries]`.
 
-    The program's own peak statistics are not reset, so a peak is that of all steps so far.
+    Bytes; peaks and retries since the start: the program's own statistics are not reset. A retry:
+    the device had no room, so the allocator gave all of its cache back and asked again.
     """
 
     def __init__(self, cuda: Any, every_step: bool, in_window: Callable[[], bool]) -> None:
@@ -83,9 +84,10 @@ class DeviceMemory:
             return b""
         stats = self.cuda.memory_stats_as_nested_dict()
         allocated, reserved = stats["allocated_bytes"]["all"], stats["reserved_bytes"]["all"]
-        return b',"mem":[%d,%d,%d,%d]' % (
+        return b',"mem":[%d,%d,%d,%d,%d]' % (
             *(allocated["current"], allocated["peak"]),
             *(reserved["current"], reserved["peak"]),
+            stats["num_alloc_retries"],
         )
 
 

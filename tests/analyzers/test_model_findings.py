@@ -9,7 +9,7 @@ import pytest
 from perfkit.analyzers.analysis import analyze
 from perfkit.analyzers.result import Analysis, Finding
 from perfkit.trace.kinds import Kind
-from perfkit.trace.model import NONE, MemorySamples, RankTrace
+from perfkit.trace.model import NONE, MemorySamples, RankTrace, StepMemory
 from tests.builders import (
     MS,
     ORIGIN_NS,
@@ -22,6 +22,7 @@ from tests.builders import (
     rank_trace,
     run_of,
     step,
+    step_lines,
 )
 
 
@@ -149,6 +150,31 @@ def test_reserved_memory_far_above_tensors_is_told(
     if found is not None:
         assert found.evidence.startswith("6 GiB reserved at the peak on cpu, 4 GiB allocated")
         assert (found.severity, found.gain_ceiling) == ("info", None)
+
+
+@pytest.mark.parametrize(
+    ("retries", "severity"), [([0, 0], None), ([2, 2], "info"), ([2, 5], "moderate"), (None, None)]
+)
+def test_retries_of_the_allocator_are_told(retries: list[int] | None, severity: str | None) -> None:
+    """Rank 1 of two retried; a run that was not asked says nothing."""
+    items: list[Item | StepItem] = [step(k, at_ms=10 * k, ms=10) for k in (0, 1)]
+    items.append(kernel("gemm", at_ms=0, ms=10))
+    traces = [rank_trace(*items, rank=rank, world_size=2) for rank in (0, 1)]
+    level = np.full(2, 1 << 30, np.int64)
+    memory = StepMemory(
+        index=np.arange(2, dtype=np.int32),
+        end_ns=ORIGIN_NS + np.array([10, 20], np.int64) * MS,
+        allocated_bytes=level,
+        peak_allocated_bytes=level,
+        reserved_bytes=level,
+        peak_reserved_bytes=level,
+        retries=np.array(retries or [NONE, NONE], np.int64),
+    )
+    run, load = run_of(*traces, lines={1: replace(step_lines([10, 10]), memory=memory)})
+    found = by_id(analyze(run, load)).get("allocator_retries")
+    assert (found.severity if found else None) == severity
+    if found is not None:
+        assert (found.ranks, found.recipe, found.gain_ceiling) == ((1,), "allocator", None)
 
 
 def test_memory_that_only_rises_is_a_leak() -> None:

@@ -68,7 +68,8 @@ class Device:
 
     def memory_stats_as_nested_dict(self) -> dict[str, Any]:
         one = {"all": {"current": 5, "peak": 9}}
-        return {"allocated_bytes": one, "reserved_bytes": {"all": {"current": 16, "peak": 32}}}
+        two = {"all": {"current": 16, "peak": 32}}
+        return {"allocated_bytes": one, "reserved_bytes": two, "num_alloc_retries": 3}
 
 
 def pairs(fields: list[bytes]) -> dict[int, int]:
@@ -110,7 +111,7 @@ def test_a_device_that_never_answers_keeps_few_events() -> None:
 
 
 def test_device_memory_is_told_in_the_window_or_always() -> None:
-    line = b',"mem":[5,9,16,32]'
+    line = b',"mem":[5,9,16,32,3]'
     for every, inside in ((True, False), (False, True), (False, False)):
         meter = meters.DeviceMemory(Device(), every, partial(bool, inside))
         assert meter(3) == (line if every or inside else b"")
@@ -134,7 +135,7 @@ def test_lines_with_meters_are_read(tmp_path: Path) -> None:
     for i in range(6):
         line = {"k": "step", "i": i, "t0": i * 100, "t1": i * 100 + 100, "u1": 10**18 + i}
         line |= {"dv": [[i - 2, 70 + i]]} if i > 2 else {}
-        line |= {"mem": [i * 10, max(i, 3) * 10 + 5, 100, 200], "rss": [1000 + i, 2000]}
+        line |= {"mem": [i * 10, max(i, 3) * 10 + 5, 100, 200, 2 + i // 4], "rss": [1000 + i, 2000]}
         lines.append(line)
     lines.append({"k": "device_steps", "dv": [[4, 99]]})
     (tmp_path / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -147,6 +148,20 @@ def test_lines_with_meters_are_read(tmp_path: Path) -> None:
     assert (memory.device, memory.peak_allocated_bytes, memory.peak_step) == ("cuda:1", 55, 5)
     assert (memory.peak_reserved_bytes, memory.growth_bytes_per_step) == (200, 10.0)
     assert memory.rises
+    assert (memory.retries, memory.retries_in_steps) == (3, 1)
+
+
+def test_lines_of_older_runs_say_nothing_of_retries(tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = [{"k": "header", "schema_version": 1}]
+    for i in range(3):
+        line = {"k": "step", "i": i, "t0": i * 100, "t1": i * 100 + 100, "u1": 10**18 + i}
+        lines.append({**line, "mem": [1, 2, 3, 4] if i else [1, 2]})
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read = read_step_file(tmp_path / "steps.jsonl").lines
+    trace: Any = SimpleNamespace(rank=0, device_kind="cuda", device=0)
+    memory = memory_of_steps(trace, read.memory)
+    assert memory is not None and memory.samples == 2
+    assert (memory.retries, memory.retries_in_steps) == (None, None)
 
 
 def test_the_allocator_tells_before_it_raises(

@@ -166,6 +166,7 @@ def memory(ranks: int) -> tuple[r.RankMemory, ...]:
             peak_allocated_bytes=(6 + rank) << 30,
             peak_reserved_bytes=12 << 30,
             peak_step=12 if rank else None,
+            retries=2 if rank else None,
             growth_bytes_per_step=float(1 << 20) if rank == ranks - 1 else 0.0,
             samples=400,
             series=tuple(
