@@ -120,6 +120,15 @@ def test_prediction_and_measurement_stand_side_by_side() -> None:
     assert "no gain is shown, 1.00x" in text  # accumulation, among what did not help
 
 
+def test_what_adds_nothing_is_not_recommended() -> None:
+    amp = arm("amp", (1.5, 1.52, 1.48))
+    same = evidence(BASELINE, amp, arm("all", (1.51, 1.49, 1.53)))
+    text = markdown.render(lab04.build(same, LINE), "f")
+    assert "Prefer + AMP to + All: all changes together are 1.01x (" in text
+    more = evidence(BASELINE, amp, arm("all", (2.0, 2.02, 1.98)))
+    assert "Prefer" not in markdown.render(lab04.build(more, LINE), "f")
+
+
 def test_what_is_missing_is_a_gap_with_its_command() -> None:
     document = lab04.build(evidence(BASELINE), LINE)
     assert {gap.command for gap in document.gaps} == {"MEASURE"}
@@ -269,6 +278,8 @@ def test_a_step_that_holds_more_samples_is_not_compared_as_one() -> None:
     assert work_ratio(BASELINE, both) == pytest.approx(4.0, rel=1e-3)
     assert work_ratio(BASELINE, arm("amp", (1.5, 1.5))) == 1.0
     text = markdown.render(lab04.build(evidence(BASELINE, both), LINE), "f")
+    assert "a higher loss is expected" in text
+    assert "a higher loss is expected" not in markdown.render(lab04.build(FULL, LINE), "f")
     assert "a step holds 4.00x the samples, so that step times do not compare" in text
     assert "per step's work (a step holds 4.00x of it)" in text
 

@@ -1,6 +1,6 @@
 """Lab 04, Performance Profiling and Optimization: what the lab sheet asks for, from runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from perfkit import units
 from perfkit.report import show
@@ -25,6 +25,7 @@ from perfkit.report.writeup.evidence import (
     Evidence,
     SpeedUp,
     speed_up,
+    work_ratio,
 )
 
 TOP = 5
@@ -110,8 +111,9 @@ def _baseline(found: Evidence) -> Iterator[Block]:
         header = ("", "Operation", "Kind", "Calls a step", "Time a step", "Share of the step")
         yield Grid(header=header, rows=rows, numeric=3)
         yield Paragraph(
-            text="Times are self times, so that operations of one kind never overlap; collectives "
-            "run on threads or streams of their own and may overlap the others."
+            text="Times are self times, so that operators of one thread never overlap. Collectives "
+            "run on threads or streams of their own: they overlap the others and, where several "
+            "are under way, each other, so that their share can pass 100%."
         )
     else:
         yield Gap(what="operations by time: the baseline has no trace", command=found.measure)
@@ -221,6 +223,11 @@ def _legend(found: Evidence) -> str:
     memory = "was not recorded" if held is None else f"is the most of one rank, {held[1]}"
     step = found.base.loss_step
     loss = "" if step is None else f" Loss is that of step {step}, mean over ranks and runs."
+    if loss and any(work_ratio(found.base, arm) != 1 for arm in found.others):
+        loss += (
+            " A variant that accumulates has seen the same samples by then in fewer updates, so "
+            "that a higher loss is expected and says nothing of how it ends."
+        )
     return (
         "Each row changes one thing against the baseline, the last one all of them. Throughput is "
         "samples of the whole job per second; in parentheses 95 % limits over runs. Memory "
@@ -248,10 +255,11 @@ def _analysis(found: Evidence) -> Iterator[Block]:
 def _recommendations(found: Evidence) -> Iterator[Block]:
     yield Heading(text="Recommendations")
     items = []
-    for arm in found.others:
-        gain = speed_up(found.base, arm)
-        if gain is not None and gain.proven and gain.ratio > 1:
+    proven = [(a, g) for a in found.others if (g := speed_up(found.base, a)) and g.proven]
+    for arm, gain in proven:
+        if gain.ratio > 1:
             items.append(f"Keep {arm.title}: {words.interval(gain)}. Look at its accuracy first.")
+    items += _no_more(found, [pair for pair in proven if pair[1].ratio > 1])
     for finding in found.base.first.findings:
         ceiling = finding.gain_ceiling
         if finding.severity != "info" and (ceiling is None or ceiling >= WASTE):
@@ -260,6 +268,22 @@ def _recommendations(found: Evidence) -> Iterator[Block]:
         yield Bullets(items=tuple(items))
     else:
         yield Paragraph(text="Nothing that was measured gives reason to change this training.")
+
+
+def _no_more(found: Evidence, helped: Sequence[tuple[Arm, SpeedUp]]) -> list[str]:
+    """Say where all changes together are not shown to gain more than the best of them alone."""
+    both = found.arm(ALL)
+    single = [(arm, gain) for arm, gain in helped if arm is not both]
+    if both is None or not single:
+        return []
+    arm, _ = max(single, key=lambda pair: pair[1].ratio)
+    more = speed_up(arm, both)
+    if more is None or (more.proven and more.ratio > 1):
+        return []
+    return [
+        f"Prefer {arm.title} to {both.title}: all changes together are {words.interval(more)} the "
+        "throughput of it alone, so that the others are not shown to add anything."
+    ]
 
 
 def _attached(found: Evidence) -> Iterator[Block]:

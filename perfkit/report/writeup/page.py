@@ -22,8 +22,10 @@ body{font:16px/1.55 Georgia,serif;max-width:52rem;margin:2rem auto;padding:0 1re
 background:#fff} h1,h2,h3{font-family:system-ui,sans-serif;line-height:1.25}
 h2{margin-top:2.2rem;border-bottom:1px solid #c9ced6}
 table{border-collapse:collapse;font:14px system-ui,sans-serif}
-.table{margin:1rem 0;overflow-x:auto} th,td{border:1px solid #c9ced6;padding:.3rem .6rem;vertical-align:top}
-thead :is(th,td){background:#f2f4f7;text-align:left} .n{text-align:right;font-variant-numeric:tabular-nums}
+.table{margin:1rem 0;overflow-x:auto}
+th,td{border:1px solid #c9ced6;padding:.3rem .6rem;vertical-align:top}
+thead :is(th,td){background:#f2f4f7;text-align:left}
+.n{text-align:right;font-variant-numeric:tabular-nums}
 pre{background:#f2f4f7;padding:.7rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:14px}
 figure{margin:1.5rem 0} figure svg{max-width:100%;height:auto} figcaption{color:#4a5360}
 .gap{border-left:4px solid #b45309;background:#fff7ed;padding:.5rem 1rem}
