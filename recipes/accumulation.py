@@ -75,7 +75,9 @@ ACCUMULATE = Recipe(
     numerics=Numerics.ALGORITHM,
     applicable=more_rarely,
     in_rank="accumulate",
-    parameters=(Parameter(name="batches", default=4, help="batches of a step", choices=(2, 4, 8)),),
+    parameters=(
+        Parameter(name="batches", default=4, help="batches of a step", choices=(2, 4, 8), least=2),
+    ),
     refuses=("the script accumulates itself", "step takes a closure", "DTensor or FSDP parameters"),
     for_good="""\
 for i, batch in enumerate(loader):

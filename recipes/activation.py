@@ -11,6 +11,12 @@ from perfkit.recipes.frameworks import SETTINGS
 from perfkit.recipes.recipe import Application, Parameter, Recipe, Value, Values
 
 VARIABLE = "PERFKIT_RECIPES"
+RIVALS = (
+    {"overlap", "coalesce"},
+    {"amp-bf16", "amp-fp16"},
+    {"bf16-gradients", "fp16-gradients", "powersgd"},
+    {"no-sync", "gradient-accumulation"},
+)
 LOOKS_AT_VARIABLES = "environment"  # module in recipes/inrank/
 IN_RANK = Path(__file__).resolve().parent / "inrank"
 
@@ -44,18 +50,29 @@ class Activation:
 def activate(choices: Sequence[Choice], environ: Mapping[str, str]) -> Activation:
     """Return what applies `choices` together; () only observes the script.
 
-    Raises UsageError for a suggestion, which nobody but its author can apply.
+    Raises UsageError for a suggestion, which nobody but its author can apply, and for a recipe that
+    is named twice.
     """
     variables: dict[str, str] = {}
     refused: dict[str, Refusal] = {}
     asked = []
+    on: list[str] = []
     for choice in choices:
         recipe, values = choice.recipe, choice.recipe.values(choice.given)
+        if recipe.id in on:
+            raise UsageError(
+                f"--recipe {recipe.id} is given twice", hint="once, with the parameters you want"
+            )
         if recipe.application is Application.SUGGESTION:
             raise UsageError(
                 f"--recipe {recipe.id}: this one is a change of the script that only you can make",
                 hint=f"perfkit recipes {recipe.id} shows it",
             )
+        if other := next((name for name in on if rivals(name, recipe.id)), ""):
+            reason = f"{other} is on and does the same in another way"
+            refused[recipe.id] = Refusal(reason=reason, remedy="choose one of them")
+            continue
+        on.append(recipe.id)
         added = {} if recipe.environment is None else recipe.environment(values, environ)
         if isinstance(added, Refusal):
             refused[recipe.id] = added
@@ -65,6 +82,11 @@ def activate(choices: Sequence[Choice], environ: Mapping[str, str]) -> Activatio
     request = {"folder": str(IN_RANK), "recipes": asked, "environment": variables}
     variables[VARIABLE] = json.dumps(request, separators=(",", ":"))
     return Activation(environment=variables, refused=refused)
+
+
+def rivals(one: str, other: str) -> bool:
+    """Whether two recipes act on the same thing, so that only one of them can be on."""
+    return any({one, other} <= group for group in RIVALS)
 
 
 def _asked(choice: Choice, values: Values, variables: Mapping[str, str]) -> dict[str, object]:
@@ -108,11 +130,13 @@ def _choice(text: str, known: Mapping[str, Recipe]) -> Choice:
 def _value(text: str, parameter: Parameter, whole: str) -> Value:
     kind = type(parameter.default)
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text)
+        value: Value = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+        fault = parameter.fault(value)
     except (ValueError, KeyError):
+        fault = f"is no {kind.__name__}"
+    if fault:
         raise UsageError(
-            f"--recipe {whole}: {parameter.name}={text} is no {kind.__name__}",
+            f"--recipe {whole}: {parameter.name}={text} {fault}",
             hint=f"for example {parameter.name}={parameter.default}",
-        ) from None
+        )
+    return value

@@ -34,7 +34,9 @@ RECIPE = Recipe(
     numerics=Numerics.EXACT,
     applicable=predict,
     in_rank="manual_gradients",
-    parameters=(Parameter(name="mb", default=25.0, help="MiB of gradients in a bucket"),),
+    parameters=(
+        Parameter(name="mb", default=25.0, help="MiB of gradients in a bucket", least=0.001),
+    ),
     refuses=overlap.OVERLAP.refuses[:1] + overlap.OVERLAP.refuses[2:],
     for_good="""\
 grads = [p.grad for p in model.parameters() if p.grad is not None]

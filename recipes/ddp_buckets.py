@@ -93,7 +93,11 @@ RECIPE = Recipe(
     in_rank="ddp_arguments",
     parameters=(
         Parameter(
-            name="mb", default=4.0, help="bucket_cap_mb", choices=(4.0, 1.0, 10.0, 25.0, 50.0)
+            name="mb",
+            default=4.0,
+            help="bucket_cap_mb",
+            choices=(4.0, 1.0, 10.0, 25.0, 50.0),
+            least=0.001,
         ),
     ),
     refuses=("the script gives bucket_cap_mb itself", "parameters are DTensors or FSDP's"),

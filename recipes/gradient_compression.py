@@ -106,8 +106,8 @@ POWERSGD = Recipe(
     applicable=low_rank,
     in_rank="comm_hook",
     parameters=(
-        Parameter(name="rank", default=2, help="rank of the factors", choices=(2, 1, 4)),
-        Parameter(name="start", default=10, help="steps of plain all-reduce first"),
+        Parameter(name="rank", default=2, help="rank of the factors", choices=(2, 1, 4), least=1),
+        Parameter(name="start", default=10, help="steps of plain all-reduce first", least=2),
     ),
     refuses=REFUSES[:1] + REFUSES[2:],
     for_good="""\

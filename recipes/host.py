@@ -153,7 +153,9 @@ GC_FREEZE = Recipe(
     applicable=pauses,
     in_rank="gc_freeze",
     parameters=(
-        Parameter(name="threshold", default=50_000, help="new objects before a collection"),
+        Parameter(
+            name="threshold", default=50_000, help="new objects before a collection", least=1
+        ),
     ),
     refuses=("the script turned collection off or froze objects itself",),
     for_good="""\
@@ -184,7 +186,9 @@ NCCL = Recipe(
     applicable=nccl,
     environment=_nccl,
     parameters=(
-        Parameter(name="name", default="NCCL_MIN_CTAS", help="the variable"),
+        Parameter(
+            name="name", default="NCCL_MIN_CTAS", help="the variable", pattern="NCCL_[A-Z0-9_]+"
+        ),
         Parameter(name="value", default="16", help="its value"),
     ),
     refuses=("the variable is set in the environment", "the backend is not NCCL"),

@@ -87,7 +87,7 @@ RECIPE = Recipe(
             help="worker processes a rank; 0: by the machine's processors",
             choices=(2, 4, 1, 8),
         ),
-        Parameter(name="prefetch", default=4, help="batches that a worker keeps ready"),
+        Parameter(name="prefetch", default=4, help="batches that a worker keeps ready", least=1),
     ),
     refuses=(
         "the script sets num_workers above 0, or a worker_init_fn",

@@ -63,7 +63,11 @@ OVERLAP = Recipe(
     in_rank="manual_gradients",
     parameters=(
         Parameter(
-            name="mb", default=BUCKET_MB, help="MiB of gradients in a bucket", choices=(2.0, 4.0)
+            name="mb",
+            default=BUCKET_MB,
+            help="MiB of gradients in a bucket",
+            choices=(2.0, 4.0),
+            least=0.001,
         ),
     ),
     refuses=(

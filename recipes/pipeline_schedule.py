@@ -32,6 +32,7 @@ RECIPE = Recipe(
             default="Schedule1F1B",
             help="class in torch.distributed.pipelining with one stage a rank",
             choices=("Schedule1F1B", "ScheduleGPipe"),
+            pattern="Schedule1F1B|ScheduleGPipe",
         ),
     ),
     refuses=(

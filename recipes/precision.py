@@ -90,7 +90,9 @@ AMP_FP16 = Recipe(
     numerics=Numerics.NUMERICS,
     applicable=amp_fp16,
     in_rank="amp",
-    parameters=(Parameter(name="scale", default=65536.0, help="the first scale, a power of 2"),),
+    parameters=(
+        Parameter(name="scale", default=65536.0, help="the first scale, a power of 2", least=1),
+    ),
     refuses=(
         *AMP_BF16.refuses[:1],
         "gradients by torch.autograd.grad, create_graph, or a step with a closure",
@@ -121,6 +123,7 @@ TF32 = Recipe(
             default="auto",
             help="high, medium; auto: high on a device, medium on CPU",
             choices=("auto",),
+            pattern="auto|high|medium",
         ),
     ),
     refuses=(

@@ -5,6 +5,8 @@ it can gain on a given run. Its in-rank part, if it has one, is the module `in_r
 `recipes/inrank/`; it is loaded inside the training's processes and knows nothing of this file.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -39,12 +41,25 @@ class Numerics(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One setting of a recipe. `choices` are values that are worth a try, best guess first."""
+    """One setting of a recipe. `choices` are values that are worth a try, best guess first.
+
+    least: the smallest number that makes sense. pattern: what a text has to match as a whole.
+    """
 
     name: str
     default: Value
     help: str
     choices: tuple[Value, ...] = ()
+    least: float = 0.0
+    pattern: str = ".*"
+
+    def fault(self, value: Value) -> str:
+        """Return what is wrong with a value of the right type; "" if nothing is."""
+        if isinstance(value, str):
+            return "" if re.fullmatch(self.pattern, value) else f"is not of {self.pattern}"
+        if not math.isfinite(value) or value < self.least:
+            return f"is not a number of {self.least:g} or more"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

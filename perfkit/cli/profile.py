@@ -210,6 +210,8 @@ def recipes_of(names: Sequence[str]) -> Mapping[str, str]:
     from perfkit.recipes.catalogue import BY_ID
 
     choices = [choice for text in names for choice in parse(text, BY_ID)]
+    if not choices:
+        raise UsageError("--recipe names none", hint="perfkit recipes lists them")
     activation = activate(choices, os.environ)
     for name, refusal in activation.refused.items():
         console.say(f"recipe {name} is not applied: {refusal}")

@@ -266,11 +266,28 @@ def test_variables_of_the_user_win(text: str, environ: dict[str, str], says: str
         ("nothing", "no such recipe"),
         ("ddp-buckets:size=3", "sets no parameter"),
         ("ddp-buckets:mb=big", "is no float"),
+        ("ddp-buckets:mb=-3", "mb=-3 is not a number of 0.001 or more"),
+        ("overlap:mb=nan", "mb=nan is not a number"),
+        ("loader:workers=-2", "workers=-2 is not a number of 0"),
+        ("gradient-accumulation:batches=1", "batches=1 is not a number of 2"),
+        ("tf32:precision=banana", "precision=banana is not of auto"),
+        ("pipeline-schedule:schedule=X", "schedule=X is not of Schedule1F1B"),
+        ("nccl-environment:name=PATH", "name=PATH is not of NCCL_"),
     ],
 )
 def test_a_wrong_name_or_parameter_is_one_line(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         parse(text, BY_ID)
+
+
+def test_a_recipe_is_named_once_and_alone_of_its_kind() -> None:
+    with pytest.raises(UsageError, match="ddp-buckets is given twice"):
+        activate(parse("ddp-buckets:mb=1,ddp-buckets:mb=2", BY_ID), {})
+    found = activate(parse("overlap,coalesce,bucket-view", BY_ID), {})
+    assert set(found.refused) == {"coalesce"}
+    assert "overlap is on" in str(found.refused["coalesce"])
+    asked = json.loads(found.environment[VARIABLE])["recipes"]
+    assert [one["id"] for one in asked] == ["overlap", "bucket-view"]
 
 
 def test_a_suggestion_cannot_be_applied() -> None:
