@@ -101,6 +101,7 @@ def _product(device: torch.device, precision: Precision, shape: Shape) -> Multip
 
 
 FMA_PER_ELEMENT = 256
+FMA_ELEMENTS = 1 << 26
 _FMA_CHAIN = """
 template <typename T> T fma_chain(T x) {
   T y = x;
@@ -118,7 +119,7 @@ def vector(device: Device, effort: Effort) -> Iterator[dict[str, Any]]:
     from torch.cuda.jiterator import _create_jit_fn
 
     chain = _create_jit_fn(_FMA_CHAIN % FMA_PER_ELEMENT)
-    x = torch.rand(1 << 26, device=device.torch_device)
+    x = torch.rand(FMA_ELEMENTS, device=device.torch_device)
     taken = take(device, lambda: chain(x), effort)
     yield {
         "quantity": "vector",

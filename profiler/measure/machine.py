@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,22 @@ def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
     facts = _machine(device.torch_device)
     cache = facts["last_level_cache_bytes"] or 64 << 20
     entries: list[dict[str, Any]] = []
-    for group in (
-        compute.gemm(device, effort),
-        compute.vector(device, effort),
-        compute.launch(device, effort),
-        memory.streams(device, effort, quick=quick),
-        memory.host_links(device, effort),
-        storage.reads(folder, quick=quick),
-    ):
-        for entry in group:
-            entries.append(entry)
-            _progress(entry)
+    failed: list[str] = []
+    groups: dict[str, Iterator[dict[str, Any]]] = {
+        "matrix products": compute.gemm(device, effort),
+        "vector arithmetic": compute.vector(device, effort),
+        "launches": compute.launch(device, effort),
+        "memory": memory.streams(device, effort, quick=quick),
+        "host links": memory.host_links(device, effort),
+        "storage": storage.reads(folder, quick=quick),
+    }
+    for name, group in groups.items():
+        try:
+            for entry in group:
+                entries.append(entry)
+                _progress(entry)
+        except RuntimeError as error:  # torch's: the other measurements are worth having
+            failed.append(f"{name} could not be measured: {_first_line(error)}")
     sweep_effort = Effort(repeats=effort.repeats, budget_s=effort.budget_s / 4, sustained_s=0)
     return {
         "machine": facts,
@@ -49,8 +55,12 @@ def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
         "quick": quick,
         "ceilings": entries,
         "copy_by_working_set": memory.copy_by_working_set(device, sweep_effort, 4 * cache),
-        "warnings": busy + _moved_clocks(entries) + fallen(entries),
+        "warnings": busy + failed + _moved_clocks(entries) + fallen(entries),
     }
+
+
+def _first_line(error: RuntimeError) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
