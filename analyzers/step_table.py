@@ -31,6 +31,7 @@ class StepTable:
     tokens: F64
     has_eval: Bool
     profiled: Bool
+    device_ms: F64  # between events on the device's own clock; NaN where not recorded
 
     @property
     def slowest_ms(self) -> F64:
@@ -64,6 +65,10 @@ def tabulate_steps(lines: Mapping[int, StepLines]) -> StepTable:
         columns["checkpoint_ms"][row, column] = own.checkpoint_ns / 1e6
         columns["gc_ms"][row, column] = _per_step(own.gc, own.index)
         columns["compile_ms"][row, column] = _per_step(own.compile, own.index)
+        if own.device_ns is not None:
+            columns["device_ms"][row, column] = np.where(
+                own.device_ns >= 0, own.device_ns / 1e6, np.nan
+            )
         counts["samples"][row, column] = np.where(own.samples >= 0, own.samples, np.nan)
         counts["tokens"][row, column] = np.where(own.tokens >= 0, own.tokens, np.nan)
         has_eval[row] |= own.has_eval
@@ -73,7 +78,7 @@ def tabulate_steps(lines: Mapping[int, StepLines]) -> StepTable:
     )
 
 
-_MS_COLUMNS = ("ms", "input_ms", "checkpoint_ms", "gc_ms", "compile_ms")
+_MS_COLUMNS = ("ms", "input_ms", "checkpoint_ms", "gc_ms", "compile_ms", "device_ms")
 
 
 def _per_step(spans: Spans, index: NDArray[np.int32]) -> F64:

@@ -57,7 +57,8 @@ def view_run(
         p95_ms=_quantile(usual, 0.95),
         p99_ms=_quantile(usual, 0.99),
         profiled_median_ms=profiled_median,
-        per_rank_median_ms=_per_rank_medians(table, steady, ranks),
+        per_rank_median_ms=_per_rank_medians(table.ms, table, steady, ranks),
+        per_rank_device_median_ms=_device_medians(table, steady, ranks),
         slow=find_slow_steps(table, steady),
         periodic=find_periods(table, steady),
         mean_ms=float(usual.mean()) if len(usual) else None,
@@ -89,15 +90,23 @@ def _quantile(values: F64, q: float) -> float | None:
     return float(np.quantile(values, q)) if len(values) else None
 
 
-def _per_rank_medians(
+def _device_medians(
     table: StepTable, steady: SteadySteps, ranks: tuple[int, ...]
+) -> tuple[float | None, ...]:
+    if np.isnan(table.device_ms).all():
+        return ()
+    return _per_rank_medians(table.device_ms, table, steady, ranks)
+
+
+def _per_rank_medians(
+    ms: F64, table: StepTable, steady: SteadySteps, ranks: tuple[int, ...]
 ) -> tuple[float | None, ...]:
     found: list[float | None] = []
     for rank in ranks:
         if rank not in table.ranks:
             found.append(None)
             continue
-        own = table.ms[steady.mask, table.ranks.index(rank)]
+        own = ms[steady.mask, table.ranks.index(rank)]
         found.append(_median(own[~np.isnan(own)]))
     return tuple(found)
 

@@ -188,6 +188,7 @@ def _series_note(points: Sequence[StepPoint], drawn: list[StepPoint], top: float
 
 
 def _facts(steps: Steps) -> Facts:
+    on_device = [ms for ms in steps.per_rank_device_median_ms if ms is not None]
     shown = [
         ("Median step", units.milliseconds, steps.median_ms, "median_step"),
         ("95th percentile", units.milliseconds, steps.p95_ms, "p95_step"),
@@ -198,6 +199,9 @@ def _facts(steps: Steps) -> Facts:
         ("Drift", _drift, steps.drift_percent, "drift"),
     ]
     items = [Fact(name=t, text=show.known(f, v), meaning=m) for t, f, v, m in shown]
+    if on_device:
+        slowest = units.milliseconds(max(on_device))
+        items.insert(1, Fact(name="On the device", text=slowest, meaning="device_step"))
     if steps.eval_steps:
         note = show.plural(steps.eval_steps, "step")
         cost = units.milliseconds(steps.eval_ms)

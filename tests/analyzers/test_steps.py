@@ -1,5 +1,7 @@
 """The whole run from step lines alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,16 @@ def test_the_slowest_rank_makes_the_step() -> None:
     assert whole.steps.median_ms == 120.0
     assert whole.steps.per_rank_median_ms == (100.0, 120.0)
     assert {p.rank for p in whole.steps.series} == {1}
+
+
+def test_device_times_stand_beside_the_hosts() -> None:
+    """Over the same steps; a rank without them has none, and a run without them says nothing."""
+    ms = [900.0] + [100.0] * 29
+    device_ns = np.array([-1, 500_000_000] + [90_000_000] * 27 + [-1])
+    whole = view(replace(step_lines(ms), device_ns=device_ns), step_lines(ms))
+    assert whole.steps.per_rank_device_median_ms == (90.0, None)
+    assert whole.steps.per_rank_median_ms == (100.0, 100.0)
+    assert view(step_lines(ms)).steps.per_rank_device_median_ms == ()
 
 
 def test_a_warm_up_is_left_out() -> None:
