@@ -15,6 +15,8 @@ from .patching import patch
 from .tally import tally
 
 MAX_DEPTH = 3  # of containers inside a batch
+_early: list[dict[str, Any]] = []
+"""The first loader where no rank was known yet: a lone process becomes one with its first step."""
 INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8})
 
 
@@ -65,6 +67,8 @@ def _start_workers(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _count(iterator: Any, batch: Any) -> None:
     """Note the batch that has just arrived; one fetched without gradients is for evaluation."""
+    if _early and activation.this.rank is not None:
+        _learn(_early.pop())
     if not torch.is_grad_enabled():
         tally.has_eval = True
         return
@@ -100,12 +104,20 @@ def size_of(batch: Any, depth: int = 0) -> tuple[int, int]:
 
 def _describe(loader: Any, iterator: Any) -> None:
     """Record the settings of the first loader that is iterated over for training."""
-    rank = activation.this.rank
-    if rank is None or "loader" in rank.facts.known or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return
     from . import facts
 
-    rank.learn(loader=facts.loader_facts(loader))
+    if activation.this.rank is not None:
+        _learn(facts.loader_facts(loader))
+    elif not _early:
+        _early.append(facts.loader_facts(loader))
+
+
+def _learn(described: dict[str, Any]) -> None:
+    rank = activation.this.rank
+    if rank is not None and "loader" not in rank.facts.known:
+        rank.learn(loader=described)
 
 
 def install() -> None:

@@ -11,6 +11,7 @@ from perfkit.cli.workdir import Place
 from perfkit.recipes.activation import Choice
 from perfkit.recipes.catalogue import BY_ID
 from perfkit.recipes.measured import Wanted
+from perfkit.trace.run import open_run
 
 SCRIPT = """
 import os, time
@@ -18,12 +19,13 @@ import torch
 asked = os.environ.get("PERFKIT_RECIPES", "")
 model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for step in range(10_000):
+samples = torch.utils.data.DataLoader(torch.randn(40_000, 8), batch_size=4)
+for step, batch in enumerate(samples):
     if "gc-freeze" in asked and step == 5:
         raise RuntimeError("the recipe broke it")
     if "fused-optimizer" in asked and step == 5:
         time.sleep(600)
-    model(torch.randn(4, 8)).square().mean().backward()
+    model(batch).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()
 """
@@ -45,6 +47,9 @@ def test_trials_end_in_time_and_say_how(trials: Trials) -> None:
     assert np.array_equal(first.numbers[0].losses, second.numbers[0].losses)  # seeded
     assert np.array_equal(first.numbers[0].parameters, second.numbers[0].parameters)
     assert len(first.numbers[0].losses) == 40
+    (rank,) = open_run([trials.home / "baseline-1"]).ranks
+    loader = rank.facts["loader"]  # although it became a rank later
+    assert isinstance(loader, dict) and loader["num_workers"] == 0
     crashed = trials.run(Wanted(name="crash", stack=(Choice(recipe=BY_ID["gc-freeze"]),)))
     assert not crashed.ok
     assert "RuntimeError: the recipe broke it" in crashed.reason

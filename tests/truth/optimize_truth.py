@@ -2,9 +2,9 @@
 
     python -m tests.truth.optimize_truth [--only aa] [--out DIR]
 
-Two network namespaces joined by a shaped link (root, ip and tc), compute asleep.
-aa: five recipes that change nothing, tried on a training that has no bottleneck; none may be kept.
-good: every recipe that there is, on the same training; none may be kept.
+aa: five recipes that change nothing, tried on a training of one process; none may be kept.
+The others run in two network namespaces joined by a shaped link (root, ip and tc), compute asleep.
+good: every recipe that there is, on a training without a bottleneck; none may be kept.
 two: every recipe, on a training with a slow loader and no overlap; both must be found, the larger
 first. Interrupted, the same line goes on. Status 1 where a search does not find the truth.
 """
@@ -27,6 +27,7 @@ from perfkit.recipes.search import Settings
 from perfkit.report import optimize_text
 
 HERE = Path(__file__).parent
+ALONE = HERE.parent.parent / "benchmarks" / "statistics_job.py"
 GOOD = ("--ddp", "--decode-ms", "0", "--device-ms", "20", "--layers", "8", "--width", "256")
 TWO = ("--device-ms", "10", "--decode-ms", "15")
 HOURS = 4 * 3600.0
@@ -58,17 +59,20 @@ def unchanged(number: int) -> Recipe:
     )
 
 
-def search(
-    name: str, flags: Sequence[str], rate: str, recipes: Sequence[Recipe], home: Path
-) -> Optimization:
-    """Search with these recipes on a training with these flags, at most for hours."""
+def two_ranks(rate: str, *flags: str) -> tuple[str, ...]:
+    """Return the training with these flags on two ranks behind links of that rate."""
     bridge = (sys.executable, str(HERE / "bridge.py"), "--ranks", "2", "--rate", rate)
-    script = (sys.executable, str(HERE / "two_bottlenecks.py"), *flags)
-    place = Place(home=home / name)
-    trials = Trials(command=(*bridge, "--", *script), place=place, environ=dict(os.environ))
+    return (*bridge, "--", sys.executable, str(HERE / "two_bottlenecks.py"), *flags)
+
+
+def search(
+    name: str, command: tuple[str, ...], recipes: Sequence[Recipe], home: Path
+) -> Optimization:
+    """Search with these recipes, at most for hours."""
+    trials = Trials(command=command, place=Place(home=home / name), environ=dict(os.environ))
     settings = Settings(budget_s=HOURS)
     found = optimizing.search(trials, settings, recipes)
-    print(f"\n== {name}: {' '.join(flags)} at {rate}\n")
+    print(f"\n== {name}: {found.command}\n")
     print(optimize_text.render(found, report_path=str(home / name / optimizing.PAGE)))
     return found
 
@@ -88,14 +92,14 @@ def main() -> int:
     home = (args.out or Path(tempfile.mkdtemp(prefix="perfkit-optimize-"))).absolute()
     nothing = tuple(unchanged(number) for number in range(1, 6))
     cases = {
-        "aa": (GOOD, "10gbit", nothing),
-        "good": (GOOD, "10gbit", RECIPES),
-        "two": (TWO, "2gbit", RECIPES),
+        "aa": ((sys.executable, str(ALONE)), nothing),
+        "good": (two_ranks("10gbit", *GOOD), RECIPES),
+        "two": (two_ranks("2gbit", *TWO), RECIPES),
     }
     wrong = []
     for name in args.only or cases:
-        flags, rate, recipes = cases[name]
-        if not holds(name, search(name, flags, rate, recipes, home)):
+        command, recipes = cases[name]
+        if not holds(name, search(name, command, recipes, home)):
             wrong.append(name)
     print(
         f"\nLoad average {os.getloadavg()[0]:.1f}. " + (f"Wrong: {wrong}" if wrong else "All hold.")
