@@ -93,6 +93,7 @@ def _of_steps(evidence: Evidence) -> Iterator[QualityIssue]:
             message=f"{len(steps)} steps analysed: the verdict is tentative below "
             f"{TENTATIVE_BELOW}",
         )
+    yield from _of_different_windows(evidence)
     unsteady = tuple(r for r, s in evidence.surveys.items() if not s.windows.stationary)
     if unsteady:
         yield QualityIssue(
@@ -103,6 +104,21 @@ def _of_steps(evidence: Evidence) -> Iterator[QualityIssue]:
             ranks=unsteady,
         )
     yield from _of_the_whole_run(evidence, whole)
+
+
+def _of_different_windows(evidence: Evidence) -> Iterator[QualityIssue]:
+    """Say that some ranks captured more steps than others (--max-bytes, a rank that ended)."""
+    counts = {rank: len(survey.windows.step) for rank, survey in evidence.surveys.items()}
+    fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)
+    if fewest == most or not evidence.steps:
+        return
+    yield QualityIssue(
+        code="WINDOWS_DIFFER",
+        severity="info",
+        message=f"the ranks captured from {fewest} to {most} whole steps: only steps that all "
+        "have are analysed",
+        ranks=tuple(rank for rank, count in counts.items() if count == fewest),
+    )
 
 
 def _of_the_whole_run(evidence: Evidence, whole: WholeRun) -> Iterator[QualityIssue]:

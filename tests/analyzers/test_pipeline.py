@@ -126,6 +126,29 @@ def test_an_unusable_capture_withholds_the_verdict() -> None:
     assert analysis.verdict.dominant is None
 
 
+def test_of_windows_that_differ_the_common_steps_are_analysed() -> None:
+    """As --max-bytes leaves them: a rank whose steps are larger has room for fewer."""
+    whole, cut = (
+        rank_trace(
+            *(step(k, at_ms=100 * k, ms=100) for k in steps),
+            *(op("aten::mm", at_ms=100 * k, ms=60) for k in steps),
+            rank=rank,
+            world_size=2,
+            device_kind="cpu",
+        )
+        for rank, steps in ((0, range(1, 11)), (1, range(1, 9)))
+    )
+    run, load = run_of(whole, cut)
+    analysis = analyze(run, load)
+    assert analysis.steps.analysed == 8
+    assert analysis.budget.classes["compute"].ms == pytest.approx(60)
+    (issue,) = (i for i in analysis.quality.issues if i.code == "WINDOWS_DIFFER")
+    assert (issue.severity, issue.ranks) == ("info", (1,))
+    assert "from 8 to 10 whole steps" in issue.message
+    alike, load = run_of(whole, replace(whole, rank=1))
+    assert "WINDOWS_DIFFER" not in codes(analyze(alike, load))
+
+
 def test_ranks_without_a_common_step_are_not_compared() -> None:
     early, late = (
         rank_trace(
