@@ -1,7 +1,9 @@
 """Real Nsight exports, 2022 to 2026, against sums that SQL and a sweep over times give."""
 
 import gzip
+import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -149,3 +151,53 @@ def test_no_environment_leaves_the_file(export: Path, database: sqlite3.Connecti
     )
     for value in values:
         assert value.decode("utf-8", "replace") not in shown
+
+
+def test_calls_into_the_operating_system_are_read(
+    export: Path, database: sqlite3.Connection
+) -> None:
+    expected: Counter[str] = Counter()
+    if has(database, "OSRT_API"):
+        query = (
+            "SELECT s.value, COUNT(*) FROM OSRT_API o JOIN StringIds s ON s.id = o.nameId "
+            "GROUP BY 1"
+        )
+        expected.update({name.decode(): count for name, count in database.execute(query)})
+    found: Counter[str] = Counter()
+    for trace in traces(export):
+        names = trace.events.names
+        found.update(names[i] for i in trace.events.name[rows(trace, (Kind.OS_CALL,))].tolist())
+    assert {name: found[name] for name in expected} == dict(expected)
+    assert sum(expected.values()) == (1831 if stem(export).startswith("cloverleaf") else 0)
+
+
+@pytest.mark.parametrize(
+    "export", ["fuser_h100_report1", "h100_2gpu_1s", "mfu_2gpu_before"], indirect=True
+)
+def test_ranges_are_read_by_name(export: Path, database: sqlite3.Connection) -> None:
+    """Those that torch's emit_nvtx did not write: their names stand as they are."""
+    query = (
+        "SELECT CAST(COALESCE(e.text, s.value) AS TEXT), COUNT(*) FROM NVTX_EVENTS e LEFT JOIN "
+        'StringIds s ON s.id = e.textId WHERE e.eventType IN (59, 60) AND e."end" IS NOT NULL '
+        "GROUP BY 1"
+    )
+    texts = {text.decode(): count for text, count in database.execute(query)}
+    expected = {name: count for name, count in texts.items() if "op_id = " not in name}
+    found: Counter[str] = Counter()
+    for trace in traces(export):
+        found.update(trace.events.names[i] for i in trace.events.name.tolist())
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_steps_are_the_ranges_that_a_pattern_names(shared_traces: Path, tmp_path: Path) -> None:
+    """The blocks of a forward pass stand for steps: no public export holds a range per step."""
+    source = shared_traces / "nsys" / "mfu_2gpu_before.sqlite.gz"
+    pattern = r"FSDP::pre_forward \(blocks\.(\d+)\."
+    run = open_run([source], step_pattern=pattern)
+    for record in run.ranks:
+        trace = load_rank(record, cache=None)
+        named = [i for i, name in enumerate(trace.events.names) if re.match(pattern, name)]
+        begins = sorted(trace.events.start_ns[np.isin(trace.events.name, named)].tolist())
+        assert len(begins) == 17
+        assert trace.steps.start_ns.tolist() == begins
+    assert analyze(run, partial(load_rank, cache=None)).steps.analysed > 10
