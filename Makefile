@@ -49,8 +49,9 @@ scale-truth: $(INSTALLED) ## predict 8 ranks on a shaped network from 1, 2 and 4
 	PERFKIT_SCALE_TRUTH=1 $(BIN)/python -m pytest tests/truth/test_scaling.py
 
 .PHONY: recipes-truth
-recipes-truth: $(INSTALLED) ## predicted and measured gains of recipes on a shaped network (root; 20 min, quiet machine)
+recipes-truth: $(INSTALLED) ## predicted and measured gains of recipes on a shaped network, then of their diffs (root; 30 min, quiet machine)
 	$(BIN)/python -m tests.truth.recipes_truth --out build/recipes-truth
+	$(BIN)/python -m tests.truth.diff_truth --of build/recipes-truth
 
 .PHONY: optimize-truth
 optimize-truth: $(INSTALLED) ## searches of optimize whose answer is known, five equal trials too (root; 40 min, quiet machine)

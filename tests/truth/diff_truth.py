@@ -61,7 +61,7 @@ def change(case: Case, label: str, folder: Path, trial: Path) -> Scripts:
 
 
 def step_ms(case: Case, script: Path) -> float:
-    """Run a script on its network without perfkit and return its median step."""
+    """Run a script on its network without perfkit and return its median step (ms)."""
     flags = [f for f in case.flags if f != "1000"]
     flags = [*flags, str(STEPS)] if flags[-1:] == ["--steps"] else [*flags, "--steps", str(STEPS)]
     command = [
@@ -75,7 +75,8 @@ def step_ms(case: Case, script: Path) -> float:
     )
     if done.returncode:
         raise SystemExit(f"{script}: {done.stderr[-2000:]}")
-    return float(done.stdout.split("step_ms ")[1].split()[0])
+    what = "processor_ms " if case.by_processor else "step_ms "
+    return float(done.stdout.split(what)[1].split()[0])
 
 
 def measured(case: Case, home: Path, pairs: int) -> str:
