@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perfkit.analyzers.analysis import decode
+from tests.conftest import ROOT
 
 TRAINING = Path(__file__).with_name("pipeline_training.py")
 
@@ -17,10 +18,10 @@ TRAINING = Path(__file__).with_name("pipeline_training.py")
 )
 def test_the_schedule_of_a_real_pipeline(tmp_path: Path, schedule: str, source: str) -> None:
     run = tmp_path / "run"
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(TRAINING)]
-    command = [sys.executable, "-m", *launch, schedule]
+    command = [sys.executable, "-m", "tests.ranks", "2", str(TRAINING), schedule]
     done = subprocess.run(
         [sys.executable, "-m", "perfkit", "profile", "--out", str(run), "--", *command],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """Real two-rank trainings, fully sharded and tensor parallel: both are told from what they send."""
 
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from perfkit.roofline.of_run import roofline_of
 from perfkit.roofline.parallel import Parallelism
 from perfkit.trace import run as run_folder
 from tests.roofline.sharded_training import BLOCKS, ROWS, WIDTH
-from tests.truth.harness import ROOT, TORCHRUN, profiled
+from tests.truth.harness import ROOT, profiled
 
 pytestmark = pytest.mark.real
 
@@ -19,7 +20,7 @@ PARAMETERS = BLOCKS * 2 * WIDTH * 4 * WIDTH
 
 
 def parallelism(folder: Path, kind: str) -> Parallelism:
-    launch = [*TORCHRUN, "--standalone", "--nproc-per-node=2", str(SCRIPT), kind]
+    launch = [sys.executable, "-m", "tests.ranks", "2", str(SCRIPT), kind]
     command = profiled(launch, folder / "run", (4, 8))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr.decode()
