@@ -139,7 +139,7 @@ FIXTURE := ../shared/traces/kineto/nanogpt_h100_8ranks
 
 .PHONY: screenshots
 screenshots: demo ## pictures of the demo's report, an 8-rank GPU capture's and both labs' write-ups, into docs/images (4 min)
-	$(BIN)/perfkit ceilings --quick --ranks 2 --out $(DEMO)/run/ceilings.json
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/perfkit ceilings --quick --ranks 2 --out $(DEMO)/run/ceilings.json
 	$(BIN)/perfkit analyze $(DEMO)/run
 	$(BIN)/python -m tests.report.screenshots docs/images demo=$(DEMO)/run/report.html
 	if test -d $(FIXTURE); then $(BIN)/perfkit analyze $(FIXTURE) --out $(DEMO)/fixture && \

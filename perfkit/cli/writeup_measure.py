@@ -33,8 +33,10 @@ LAB04 |= {"loader": ("loader", "pin-memory")}
 TERMS = ("compute", "communication", "io", "host")
 NOTHING_LEFT = 0.05
 """Predictions that together leave less of a step than this cannot all be of parts of their own."""
-LITTLE, MUCH = 1.03, 1.05
+LITTLE, MUCH = 1.02, 1.05
 """A trap is predicted to gain at most the first; a fix at least the second."""
+SMALL_PART = 0.1
+"""Or to save at most this part of what the fix is predicted to save."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def measure(
     situation = _situation(ended.run)
     plan = lab04(situation) if lab == "lab04" else lab09(situation)
     plan.choices = {role: own for role, own in plan.choices.items() if role not in have}
-    _write_down(experiment.folder / PREDICTIONS, plan)
+    write_down(experiment.folder / PREDICTIONS, plan)
     points = [[_trial(BASE, k + 1, words, {}) for k in range(repeats)]]
     for role, choices in plan.choices.items():
         changes = _environment(role, choices)
@@ -217,14 +219,15 @@ def lab09(situation: Situation) -> Plan:
     promising = [(r, p) for r, p in known if (p.expected or 1.0) >= MUCH]
     fixes = [(r, p) for r, p in promising if r.addresses == verdict.dominant]
     fixes = fixes or [(r, p) for r, p in promising if r.addresses == verdict.limiter]
-    binding = (verdict.dominant, verdict.limiter)
+    most = max((_saved(p) for _, p in fixes), default=0.0)
+    addressed = {r.addresses for r, _ in fixes} | {verdict.dominant}
     traps = [
         (r, p)
         for r, p in known
         if r.addresses in TERMS
-        and r.addresses not in binding
-        and (gain := _most(p)) is not None
-        and gain <= LITTLE
+        and r.addresses not in addressed
+        and _most(p) is not None
+        and _saved(p) <= max(1 - 1 / LITTLE, most * SMALL_PART)
     ]
     for role, options in (("fix", fixes), ("trap", traps)):
         if not options:
@@ -243,6 +246,11 @@ def _most(found: Prediction) -> float | None:
     return found.expected if found.expected is not None else found.ceiling
 
 
+def _saved(found: Prediction) -> float:
+    """Return the share of the step that a change is predicted to save."""
+    return 1 - 1 / (_most(found) or 1.0)
+
+
 def _guess(found: Prediction) -> Guess:
     return Guess(
         speed_up=_most(found),
@@ -252,10 +260,15 @@ def _guess(found: Prediction) -> Guess:
     )
 
 
-def _write_down(file: Path, plan: Plan) -> None:
-    """Keep the predictions as they were before anything was measured: the first ones count."""
-    if file.exists():
-        plan.guesses = read_guesses(file)
+def write_down(file: Path, plan: Plan) -> None:
+    """Keep the predictions as they were before anything was measured: the first ones count.
+
+    A role that has none yet was not measured either, and is added.
+    """
+    first = read_guesses(file) if file.exists() else {}
+    added = {role: g for role, g in plan.guesses.items() if role not in first}
+    plan.guesses = {**first, **added}
+    if file.exists() and not added:
         return
     document = {
         "schema_version": 1,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from perfkit.cli.writeup_measure import added_up
+from perfkit.cli import writeup_arms
+from perfkit.cli.writeup_measure import Plan, added_up, write_down
 from perfkit.report.writeup.evidence import Guess
 from tests.cli.conftest import Call
 from tests.cli.test_scale import make_run
@@ -89,6 +90,21 @@ def test_what_is_predicted_of_all_is_the_sum_of_what_each_saves() -> None:
     assert found.high == pytest.approx(1 / (1 - (1 - 1 / 1.3) - 0.2))
     assert added_up([guess(1.25), guess(None)]) is None
     assert added_up([guess(2.0), guess(2.0)]) is None  # nothing would be left
+
+
+def test_the_first_predictions_stay_and_new_roles_are_added(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.json"
+    first = Plan(guesses={"fix": Guess(speed_up=1.5, low=1.2, high=1.8, why="first")})
+    write_down(file, first)
+    later = Plan(
+        guesses={
+            "fix": Guess(speed_up=9.0, low=None, high=None, why="wise after the event"),
+            "trap": Guess(speed_up=1.0, low=0.9, high=1.1, why="added"),
+        }
+    )
+    write_down(file, later)
+    assert {role: g.why for role, g in later.guesses.items()} == {"fix": "first", "trap": "added"}
+    assert writeup_arms.read_guesses(file) == later.guesses
 
 
 @pytest.mark.parametrize(("wanted", "calls"), [("1", "0"), ("", "1")])

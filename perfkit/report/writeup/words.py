@@ -127,8 +127,12 @@ def threats(found: Evidence) -> Iterator[Block]:
 def reproduce(found: Evidence, line: str) -> Iterator[Block]:
     """Yield the commands that lead here."""
     yield Heading(text="How to reproduce")
-    yield Paragraph(text="The runs, their summaries and this text come from:")
-    yield Code(lines=(line,))
+    if "--measure" in line.split():
+        yield Paragraph(text="The runs, their summaries and this text come from:")
+        yield Code(lines=(line,))
+    else:
+        yield Paragraph(text="The first line makes such runs and their text; the second made this:")
+        yield Code(lines=(name(found.measure, 400), line))
     runs = [name(run, 200) for arm in found.arms for run in arm.runs]
     yield Paragraph(
         text="Each run has a report of its own (perfkit analyze RUN writes it again): "
