@@ -8,6 +8,7 @@ predictions of its kind that were compared with measurements (calibration.py).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from perfkit.analyzers.alphabeta import AlphaBetaFit, Observation, fit_alpha_beta
 from perfkit.analyzers.calibration import Expected, Pair, expected
@@ -19,6 +20,7 @@ from perfkit.analyzers.replay_edit import busiest_ns
 from perfkit.trace.kinds import TimeClass
 
 COMMUNICATION = (TimeClass.COMM_TRANSFER.key,)
+ADDS = 0.99
 RING_OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 
 
@@ -131,16 +133,18 @@ def _interval(predicted_ms: float, graph: StepGraph, trust: Expected) -> tuple[f
 
 
 def search(setting: Setting, changes: Sequence[Change], *, pairs_of: int = 4) -> tuple[Answer, ...]:
-    """Ask for each change alone and for pairs of the most promising; the largest gain first."""
+    """Ask for each change alone and for pairs of the most promising; the largest gain first.
+
+    A pair is left out where it gains less than 1 % beyond the better one of the two alone.
+    """
     found = [(c, a) for c in changes if not isinstance(a := ask(setting, [c]), Refusal)]
     found.sort(key=lambda pair: pair[1].predicted_ms)
     answers = [answer for _, answer in found]
-    best = [c for c, a in found if a.speed_up > 1.005][:pairs_of]
-    for i, first in enumerate(best):
-        for second in best[i + 1 :]:
-            both = ask(setting, [first, second])
-            if not isinstance(both, Refusal):
-                answers.append(both)
+    best = [(c, a.predicted_ms) for c, a in found if a.speed_up > 1.005][:pairs_of]
+    for (first, alone_ms), (second, _) in combinations(best, 2):
+        both = ask(setting, [first, second])
+        if not isinstance(both, Refusal) and both.predicted_ms < ADDS * alone_ms:
+            answers.append(both)
     return tuple(sorted(answers, key=lambda a: (a.predicted_ms, len(a.changes))))
 
 

@@ -34,9 +34,11 @@ def recomputation() -> Change:
         option="--recompute",
         assumptions=(
             "all of a step's work before its backward pass is the forward pass, and is done again, "
-            "spread over the backward pass; the memory that this frees is not predicted",
+            "spread over the backward pass (torch leaves out what no gradient needs: then it costs "
+            "less); the memory that this frees is not predicted",
         ),
         apply=edit,
+        recipe="activation-checkpointing",
     )
 
 

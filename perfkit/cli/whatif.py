@@ -354,6 +354,9 @@ def ranking(setting: "Setting", answers: "Sequence[Answer]") -> list[str]:
     if idle:
         names = ", ".join(a.changes[0] for a in idle)
         lines += ["", f"Would gain less than 1%, or lose: {names}."]
+    recipes = dict.fromkeys(recipe for answer in worth for recipe in answer.recipes)
+    if recipes:
+        lines += ["", f"How to (perfkit recipes NAME): {', '.join(recipes)}."]
     return [*lines, "", whatif_calibration.overall(setting.calibration)]
 
 

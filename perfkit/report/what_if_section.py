@@ -37,6 +37,7 @@ def _blocks(found: WhatIf) -> tuple[Block, ...]:
             Column(title="Speed-up", numeric=True),
             Column(title="Then bound by"),
             Column(title="Ask for it", prose=True),
+            Column(title="Made real by", prose=True),
         ),
         rows=tuple(_row(prospect) for prospect in found.worth_trying),
         empty="No change of those tried gains 1% or more.",
@@ -57,6 +58,7 @@ def _row(found: Prospect) -> tuple[Cell, ...]:
         Cell(text=units.ratio(found.speed_up), value=found.speed_up),
         Cell(text=name(title, 60)),
         Cell(text=f"`perfkit whatif RUN {name(' '.join(found.options), 80)}`"),
+        Cell(text=", ".join(f"`perfkit recipes {name(r, 40)}`" for r in found.recipes)),
     )
 
 

@@ -21,6 +21,11 @@ REPLAYED = {  # error of the step in percent, as docs/whatif.md shows it
     "kineto/hta_ns_absolute.json.gz": 0.00,  # launches that waited for a full queue
     "kineto/hta_v100_5steps_54MB.json.gz": -0.01,
 }
+FSDP_BLOCK = r"FSDP::pre_forward \(\w+(\.block)?\.\d+\.(_checkpoint|layer\.0)"
+NSIGHT = {  # no export has steps of a training: a block's forward stands for one
+    "nsys/mfu_2gpu_before.sqlite.gz": -1.9,
+    "nsys/h100_2gpu_1s.sqlite.gz": 0.0,
+}
 REFUSED = {
     "kineto/hta_a100_rank3_of_8.json.gz": "fbgemm",
     "kineto/hta_timeline_ranks_0_1_of_128": "elementwise_kernel",  # sampled: events are missing
@@ -40,6 +45,15 @@ def test_real_captures_replay_within_two_percent(shared_traces: Path, name: str)
     assert 100 * graph.replay_error == pytest.approx(REPLAYED[name], abs=0.01)
     path = critical_path(graph.plan, graph.base)
     assert sum(path.by_kind_ns.values()) == pytest.approx(graph.base.makespan_ns)
+
+
+@pytest.mark.parametrize("name", NSIGHT)
+def test_nsight_exports_replay_within_two_percent(shared_traces: Path, name: str) -> None:
+    run = open_run([shared_traces / name], step_pattern=FSDP_BLOCK)
+    graph = build_graph(run, partial(load_rank, cache=None))
+    assert isinstance(graph, StepGraph), graph
+    assert len(graph.ranks) == 2 and graph.on_device
+    assert 100 * graph.replay_error == pytest.approx(NSIGHT[name], abs=0.05)
 
 
 @pytest.mark.parametrize("name", REFUSED)

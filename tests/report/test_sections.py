@@ -4,6 +4,7 @@ import msgspec
 
 from perfkit.analyzers import result as r
 from perfkit.analyzers.result_replay import SecondOpinion
+from perfkit.analyzers.result_whatif import Prospect, WhatIf
 from perfkit.report.build import build
 from perfkit.report.model import BarChart, Note, PlotChart, Table
 from perfkit.report.overview import would_change
@@ -104,3 +105,25 @@ def test_a_second_opinion_that_was_refused_says_why() -> None:
         hostile_gpu(), second_opinion=SecondOpinion(refused="one step only"), efficiency=None
     )
     assert notes(refused, "efficiency") == ["No critical path: one step only"]
+
+
+def test_what_is_worth_trying_names_the_recipes_that_make_it_real() -> None:
+    found = WhatIf(
+        worth_trying=(
+            Prospect(
+                changes=("network x2", "amp bf16"),
+                options=("--network x2", "--amp bf16"),
+                predicted_ms=50.0,
+                low_ms=45.0,
+                high_ms=55.0,
+                speed_up=2.0,
+                next_bottleneck="compute",
+                recipes=("amp-bf16",),
+            ),
+        ),
+    )
+    rows = tables(msgspec.structs.replace(io_bound(), what_if=found))["worth-trying"]
+    assert rows[0][-2:] == [
+        "`perfkit whatif RUN --network x2 --amp bf16`",
+        "`perfkit recipes amp-bf16`",
+    ]

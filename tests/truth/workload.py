@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
@@ -48,7 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpoint-every", type=int, default=0)
     parser.add_argument("--checkpoint-ms", type=float, default=0, help="the disk is that slow")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
-    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
+    parser.add_argument("--recompute", choices=("needed", "all"), help="gradient checkpointing")
     parser.add_argument("--half-gradients", action="store_true", help="fp16 on the network")
     parser.add_argument("--kill-at-step", type=int, default=-1, help="SIGKILL before its backward")
     return parser.parse_args()
@@ -139,8 +139,9 @@ class Layers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, width) to a scalar."""
         for layer in self.layers:
-            if self.recompute:
-                x = checkpoint(self.block, layer, x, use_reentrant=False)
+            if self.recompute:  # torch leaves out what no gradient needs, unless told otherwise
+                with set_checkpoint_early_stop(self.recompute == "needed"):
+                    x = checkpoint(self.block, layer, x, use_reentrant=False)
             else:
                 x = self.block(layer, x)
         return x.square().mean()
