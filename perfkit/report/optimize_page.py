@@ -164,9 +164,11 @@ def _changes(found: Optimization) -> tuple[Section, ...]:
         Table(
             id=f"change-{number}",
             caption=name(change.label, 60),
-            columns=(Column(title="Diff" if change.is_diff else "Change", prose=True),),
-            rows=tuple((Cell(text=_code(line)),) for line in change.text.splitlines()),
-            note=f"{change.label.partition(':')[0]}.patch beside this page, for `git apply`."
+            columns=(Column(title="Diff" if change.is_diff else "Change"),),
+            rows=tuple(
+                (Cell(text=_code(line), foreign=True),) for line in change.text.splitlines()
+            ),
+            note=f"{change.label.partition(':')[0]}.patch lies beside optimize.json, for git apply."
             if change.is_diff
             else "",
         )
