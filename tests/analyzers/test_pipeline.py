@@ -141,7 +141,8 @@ def test_of_windows_that_differ_the_common_steps_are_analysed() -> None:
     run, load = run_of(whole, cut)
     analysis = analyze(run, load)
     assert analysis.steps.analysed == 8
-    assert analysis.budget.classes["compute"].ms == pytest.approx(60)
+    compute = analysis.budget.classes["compute"]
+    assert compute is not None and compute.ms == pytest.approx(60)
     (issue,) = (i for i in analysis.quality.issues if i.code == "WINDOWS_DIFFER")
     assert (issue.severity, issue.ranks) == ("info", (1,))
     assert "from 8 to 10 whole steps" in issue.message
