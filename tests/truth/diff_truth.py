@@ -29,6 +29,7 @@ from perfkit.trace.run import open_run
 from tests.truth.recipes_truth import CASES, HERE, RESULT, Case
 
 STEPS, DISCARD = 45, 12
+TOO_LONG_S = 900.0
 HEAD = (
     "| recipe | with perfkit, script unchanged | ms | its diff, without perfkit | ms | pairs |\n"
     "|---|---|---|---|---|---|"
@@ -70,13 +71,17 @@ def step_ms(case: Case, script: Path) -> float:
         *(str(script), *flags),
     ]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PERFKIT_")}
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environ, timeout=200
-    )
-    if done.returncode:
-        raise SystemExit(f"{script}: {done.stderr[-2000:]}")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, env=environ, stdout=pipe, stderr=pipe) as process:
+        try:
+            out, told = process.communicate(timeout=TOO_LONG_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # not killed: the bridge takes its namespaces away
+            raise
+    if process.returncode:
+        raise SystemExit(f"{script}: {told[-2000:]}")
     what = "processor_ms " if case.by_processor else "step_ms "
-    return float(done.stdout.split(what)[1].split()[0])
+    return float(out.split(what)[1].split()[0])
 
 
 def measured(case: Case, home: Path, pairs: int) -> str:
