@@ -22,7 +22,7 @@ from perfkit.recipes.candidates import SEARCH_RUNS, Candidate, candidates
 from perfkit.recipes.decisions import Checks, decide, memory_ratio
 from perfkit.recipes.measured import STEPS, Measured, Wanted
 from perfkit.recipes.recipe import Numerics, Recipe, Situation
-from perfkit.recipes.statistics import PILOT_PAIRS, Noise, noise_of
+from perfkit.recipes.statistics import LEAST_PAIRS, PILOT_PAIRS, Noise, noise_of
 
 FRESH_SEED = 1
 
@@ -121,16 +121,15 @@ class Search:
         done: set[str] = set()
         while True:
             offered = self._candidates(diagnosis.situation, done)
-            reserve = self._cost_of_pairs() if self.stack else 0.0
             if not offered:
                 return "nothing else is predicted to be worth trying"
-            cost = self._cost_of_pairs() + self._cost_of_choosing(offered[0])
-            if self.spent_s + cost + reserve > self.settings.budget_s:
+            pairs = self._affordable(offered[0])
+            if pairs < LEAST_PAIRS:
                 self._not_tried(offered, "the budget is spent")
                 return "the budget is spent"
             candidate = offered[0]
             done.add(candidate.choice.recipe.id)
-            kept = self._try(candidate)
+            kept = self._try(candidate, pairs)
             if kept is None:
                 continue
             self.stack.append(kept)
@@ -153,9 +152,9 @@ class Search:
         self._note(attempts=(*tried, *found.left_out))
         return found.candidates
 
-    def _try(self, candidate: Candidate) -> Choice | None:
+    def _try(self, candidate: Candidate, pairs: int) -> Choice | None:
         """Compare a candidate with the stack so far; return what is kept of it."""
-        assert self.noise is not None and self.floor is not None
+        assert self.floor is not None
         self.tries(candidate)
         chosen, searched = self._choose(candidate)
         if chosen is not candidate:
@@ -167,9 +166,7 @@ class Search:
         base = tuple(self.stack)
         with_it = (*base, candidate.choice)
         name = f"try-{len(self.stack)}-{recipe.id}"
-        done = comparing.compare(
-            _Counted(self), name, (base, with_it), self.noise.pairs, check=check
-        )
+        done = comparing.compare(_Counted(self), name, (base, with_it), pairs, check=check)
         self._write(candidate, done, check.numbers(), searched)
         if self.book.attempts[-1].decision != "kept":
             return None
@@ -293,8 +290,15 @@ class Search:
         assert self.noise is not None
         return 2 * self.noise.pairs * self._cost_of_trial()
 
-    def _cost_of_choosing(self, candidate: Candidate) -> float:
-        return candidate.searching * self._cost_of_trial()
+    def _affordable(self, candidate: Candidate) -> int:
+        """Return the pairs that the noise asks for, or as many as the budget still holds.
+
+        A large gain is plain after few. The confirmation of what is kept already has its share.
+        """
+        assert self.noise is not None
+        left = (self.settings.budget_s - self.spent_s) / self._cost_of_trial()
+        left -= candidate.searching + (2 * LEAST_PAIRS if self.stack else 0)
+        return min(self.noise.pairs, int(left / 2))
 
     def _cost_of_trial(self) -> float:
         return self.spent_s / (self.trials + len(self.book.diagnosed))

@@ -257,6 +257,21 @@ def test_a_spent_budget_ends_the_search_before_the_next_comparison() -> None:
     assert book.confirmation is not None
 
 
+def test_a_budget_for_fewer_pairs_than_the_noise_asks_for_still_finds_a_large_gain() -> None:
+    def law(on: frozenset[str]) -> float:
+        return 100 * (0.3 if "large" in on else 1)
+
+    laboratory = FakeLaboratory(law, noise=0.1, seconds=10.0, seed=1)
+    book = search(laboratory, [recipe("large", 3.0)], Settings(budget_s=190))  # six pairs
+    assert book.pairs == 12
+    (kept,) = book.attempts
+    assert kept.decision == "kept"
+    assert kept.measured is not None and len(kept.measured.trials) <= 6
+    poor = FakeLaboratory(law, noise=0.1, seconds=10.0, seed=1)
+    book = search(poor, [recipe("large", 3.0)], Settings(budget_s=160))  # four pairs
+    assert book.attempts[0].reason == "the budget is spent"
+
+
 def test_a_noisy_machine_is_said_to_be_noisy() -> None:
     laboratory = FakeLaboratory(lambda on: 100 * 0.95 ** len(on), noise=0.4, seed=3)
     book = search(laboratory, [recipe("one", 1.1)])
