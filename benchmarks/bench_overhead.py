@@ -8,6 +8,7 @@ ratios carry the 95 % t-interval of their logarithms.
 import json
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from perfkit.profiler.launch import environment_of
 
 PROBE = str(Path(__file__).with_name("overhead_probe.py"))
 PAIRS = 12
-STARTS = 40
+STARTS = 100
 Measured = dict[str, float]
 
 
@@ -75,19 +76,27 @@ def difference(values: list[float], unit: str) -> str:
     return f"{middle:+.2f} {unit} (quartiles {low:+.2f} to {high:+.2f}, {len(values)} pairs)"
 
 
-def interpreter_start() -> str:
-    """Return what the start of a Python that never imports torch takes longer, wall time."""
+def interpreter_start() -> None:
+    """Print what the start of a Python that never imports torch takes longer."""
+    wall, cpu = [], []
     with tempfile.TemporaryDirectory() as run:
         environs = (environment(run), dict(os.environ))
-        found = []
         for _ in range(STARTS):
-            took = []
-            for environ in environs:
-                begun = time.perf_counter_ns()
-                subprocess.run([sys.executable, "-c", "pass"], env=environ, check=True)
-                took.append((time.perf_counter_ns() - begun) / 1e6)
-            found.append(took[0] - took[1])
-    return difference(found, "ms")
+            (ours, ours_cpu), (theirs, theirs_cpu) = map(one_start, environs)
+            wall.append(ours - theirs)
+            cpu.append(ours_cpu - theirs_cpu)
+    show("interpreter start", difference(wall, "ms"))
+    show("interpreter start, processor time", difference(cpu, "ms"))
+
+
+def one_start(environ: dict[str, str]) -> tuple[float, float]:
+    """Return the wall and processor milliseconds of one interpreter that does nothing."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter_ns()
+    subprocess.run([sys.executable, "-c", "pass"], env=environ, check=True)
+    wall = (time.perf_counter_ns() - begun) / 1e6
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, 1e3 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def always_on() -> str:
@@ -136,7 +145,7 @@ def show(what: str, value: str) -> None:
 
 
 PARTS: dict[str, Callable[[], None]] = {
-    "start": lambda: show("interpreter start", interpreter_start()),
+    "start": interpreter_start,
     "always": lambda: show("always on, per step", always_on()),
     "window": in_window,
 }
