@@ -229,7 +229,7 @@ def dashboard_expressions() -> list[str]:
 
 
 def answered(url: str) -> str:
-    for _ in range(60):
+    for _ in range(300):
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 result = json.load(answer)["data"]["result"]
