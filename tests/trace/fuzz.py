@@ -10,15 +10,19 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from perfkit.analyzers.analysis import analyze, encode
 from perfkit.errors import InputError
 from perfkit.trace.kinds import FIRST_DEVICE_KIND
 from perfkit.trace.model import NONE, RankTrace
 from perfkit.trace.run import load_rank, open_run
 
+ANALYSED = 50
+"""One in so many mutants is analysed, too."""
 SECONDS = 20.0
 """A mutant that takes longer hangs: the largest file used takes half a second."""
 
@@ -85,14 +89,17 @@ def check(trace: RankTrace) -> None:
     assert (facts.size_bytes >= NONE).all()
 
 
-def try_one(data: bytes, folder: Path) -> str:
-    """Return what went wrong with reading `data`, "" if nothing did."""
+def try_one(data: bytes, folder: Path, *, analysed: bool = False) -> str:
+    """Return what went wrong with reading (and analysing) `data`, "" if nothing did."""
     path = folder / "mutant.json"
     path.write_bytes(data)
     began = time.perf_counter()
     try:
-        for record in open_run([path]).ranks:
+        run = open_run([path])
+        for record in run.ranks:
             check(load_rank(record, cache=None))
+        if analysed:
+            encode(analyze(run, partial(load_rank, cache=None)))
     except InputError as error:
         if "\n" in error.message or str(path) not in error.message:
             return f"unclear message: {error}"
@@ -112,7 +119,7 @@ def main(count: int, files: list[Path]) -> int:
             which = seed % len(files)
             packed = seed % 10 == 9  # now and then the damage is in the gzip stream
             data = mutate(originals[which] if packed else plain[which], seed)
-            problem = try_one(data, Path(folder))
+            problem = try_one(data, Path(folder), analysed=seed % ANALYSED == 0)
             if problem:
                 failed += 1
                 print(f"seed {seed} of {files[which].name}:\n{problem}", flush=True)
