@@ -113,11 +113,52 @@ def join_ranks(
         unprofiled_step_s=unprofiled_step_s(run),
         architectures=[one.architecture for one in placed],
         given=given,
-        devices=len({one.machine for one in placed}) if on_cpu else len(placed),
+        devices=processors(run, placed, measured) if on_cpu else len(placed),
         unchecked=_unchecked(run) if on_cpu else "",
+        other_threads=_other_threads(run, placed, measured) if on_cpu else "",
     )
     missing = "; ".join(misfits) or first.missing
     return summarize(ranks, Roofs(measured, first.hardware), missing)
+
+
+def processors(run: Run, placed: Sequence[PlacedRank], measured: Ceilings | None) -> float:
+    """Return how many times the ceilings' threads the ranks computed on: their devices.
+
+    A machine's ranks share its processors, so that more threads than it has count as those it has.
+    Without a record of threads, a machine is one device.
+    """
+    machines: dict[str, list[int]] = {}
+    for one in placed:
+        machines.setdefault(one.machine, []).append(one.placement.rank)
+    threads = _threads(run)
+    if measured is None or not all(one.placement.rank in threads for one in placed):
+        return len(machines)
+    most = _available(run)
+    used = (sum(threads[rank] for rank in ranks) for ranks in machines.values())
+    return sum(min(count, most or count) for count in used) / max(measured.machine.threads, 1)
+
+
+def _other_threads(run: Run, placed: Sequence[PlacedRank], measured: Ceilings | None) -> str:
+    """Say that operators ran on other numbers of threads than the ceilings; or ""."""
+    threads = _threads(run)
+    used = {threads[one.placement.rank] for one in placed if one.placement.rank in threads}
+    if measured is None or not used or used == {measured.machine.threads}:
+        return ""
+    told = " or ".join(map(str, sorted(used)))
+    return (
+        f"the ceilings are of {measured.machine.threads} threads and the ranks computed with {told}"
+    )
+
+
+def _threads(run: Run) -> Mapping[int, int]:
+    known = ((record.rank, record.facts.get("threads")) for record in run.ranks)
+    return {rank: count for rank, count in known if isinstance(count, int) and count > 0}
+
+
+def _available(run: Run) -> int:
+    """Return the processors that a rank may use, of the rank that may use most; 0: unknown."""
+    known = (record.facts.get("cpus_available") for record in run.ranks)
+    return max((count for count in known if isinstance(count, int)), default=0)
 
 
 def _published(trace: RankTrace) -> tuple[Hardware | None, str]:

@@ -83,8 +83,9 @@ class Ranks:
     unprofiled_step_s: float | None = None  # median of unprofiled steps, slowest rank
     architectures: Sequence[Architecture] = ()  # of the same ranks
     given: GivenSizes = NOTHING_GIVEN
-    devices: int | None = None  # that these ranks computed on; None: one each
+    devices: float | None = None  # that these ranks computed on; None: one each
     unchecked: str = ""  # why nothing says that the ceilings are of this machine
+    other_threads: str = ""  # how the ceilings' threads differ from the ranks', "" if not
 
 
 def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
@@ -313,6 +314,12 @@ def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iter
             claim="whether the ceilings are of the machine that ran this",
             why=run.unchecked,
             remedy="measure them on that machine",
+        )
+    if run.other_threads:
+        yield CannotTell(
+            claim="how near operators come to their own roof",
+            why=run.other_threads,
+            remedy="OMP_NUM_THREADS=N perfkit ceilings, N the threads of a rank",
         )
 
 

@@ -101,7 +101,7 @@ class Work:
     architectures: Sequence[Architecture]
     configuration: Configuration
     given: GivenSizes
-    devices: int
+    devices: float
     step_s: float
 
     def executed_flop(self) -> float:
