@@ -85,6 +85,19 @@ def start_agent(watcher):
         note_failure(error)
 
 
+def prepare_ray(worker):
+    """Have `ray.init` hand our variables on to the workers of a cluster that is there already."""
+    try:
+        from importlib.util import module_from_spec, spec_from_file_location
+
+        spec = spec_from_file_location("_perfkit_ray_env", os.path.join(INRANK, "ray_env.py"))
+        ours = module_from_spec(spec)
+        spec.loader.exec_module(ours)
+        ours.install(worker)
+    except Exception as error:  # whatever goes wrong here must not reach the user's training
+        note_failure(error)
+
+
 def note_failure(error):
     """Leave a line for the launching parent, which turns it into a warning of the run."""
     try:
@@ -111,6 +124,7 @@ sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != B
 if os.environ.get("PERFKIT_RUN_DIR") and not hasattr(sys, "_perfkit_watcher"):
     _watcher = ImportWatcher()
     _watcher.waiting["torch"] = lambda module: start_agent(_watcher)
+    _watcher.waiting["ray._private.worker"] = prepare_ray
     sys._perfkit_watcher = _watcher
     sys.meta_path.insert(0, _watcher)
     sys.meta_path.append(StandInFinder)

@@ -12,10 +12,10 @@ from ray.train.torch import TorchTrainer, prepare_model
 from torch import nn
 
 STEPS = 8
-CARRIED = ("PYTHONPATH", "PERFKIT_RUN_DIR", "PERFKIT_CAPTURE")
 
 
-def work() -> None:
+def work(config: dict[str, str]) -> None:
+    assert os.environ.get("OWN", "") == config["own"]
     torch.manual_seed(0)
     model = prepare_model(nn.Linear(16, 1))
     optimizer = torch.optim.AdamW(model.parameters())
@@ -32,11 +32,13 @@ def main() -> None:
     if address == "local":
         ray.init(num_cpus=3, include_dashboard=False)
     else:
-        environment = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        ray.init(address=address, runtime_env={"env_vars": environment})
+        ray.init(address=address, runtime_env={"env_vars": {"OWN": "kept"}})
     scaling = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})
     TorchTrainer(
-        work, scaling_config=scaling, run_config=RunConfig(storage_path=storage, name="run")
+        work,
+        train_loop_config={"own": "" if address == "local" else "kept"},
+        scaling_config=scaling,
+        run_config=RunConfig(storage_path=storage, name="run"),
     ).fit()
     ray.shutdown()
 
