@@ -30,7 +30,8 @@ def work(config: dict[str, str]) -> None:
 def main() -> None:
     address, storage = sys.argv[1:]
     if address == "local":
-        ray.init(num_cpus=3, include_dashboard=False)
+        # "local": a cluster that was ended by force may have left its address on this machine
+        ray.init(address="local", num_cpus=3, include_dashboard=False)
     else:
         ray.init(address=address, runtime_env={"env_vars": {"OWN": "kept"}})
     scaling = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})
