@@ -21,11 +21,19 @@ def step_ms(ended: Ended) -> float:
     return max(ended.mean_ms(lambda t: t.step_ms, rank, TIMED) for rank in ended.truth)
 
 
+def work_ms(ended: Ended) -> float:
+    """What the rank with the stall does besides; without the stall it waits a little as well."""
+    return ended.mean_ms(lambda t: t.parts_ms - t.input_ms, 1, TIMED)
+
+
 def test_removing_the_stall_of_one_rank_gains_no_more_than_the_ceiling(tmp_path: Path) -> None:
     faulty = run_quietly(
         tmp_path / "stall", ACCELERATOR, STEPS, f"--loader-ms={STALL_MS}", "--fault-ranks", "1"
     )
     mended = run_quietly(tmp_path / "mended", ACCELERATOR, STEPS)
+    same = work_ms(faulty) / work_ms(mended)
+    if same > 1 + NOISE:
+        pytest.skip(f"the machine was slower in the first run: the same work took {same:.0%}")
     speed_up = step_ms(faulty) / step_ms(mended)
     assert speed_up > 1.5, "the stall must matter"
     analysis = faulty.analyze()
