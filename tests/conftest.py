@@ -18,6 +18,7 @@ from perfkit.analyzers.result_schema import json_schema
 
 ROOT = Path(__file__).parent.parent
 SHARED_TRACES = ROOT.parent / "shared" / "traces"
+os.environ.pop("COLUMNS", None)  # workers of pytest-xdist have 80: output would be folded
 
 
 @pytest.fixture(scope="session")
