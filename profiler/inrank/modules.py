@@ -8,9 +8,10 @@ ours while a window is open: `nn.Module: GPT.blocks.0.mlp (MLP)`.
 from __future__ import annotations
 
 import threading
+import types
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import torch
 
@@ -87,4 +88,22 @@ def install() -> None:
     """Name modules if that was asked for; else their calls are left as they are."""
     request = capture.read()
     if request is not None and request.detail.modules and not request.detail.with_stack:
-        patch(torch.nn.Module, "_call_impl", lambda call: traced.module_call(call, names))
+        call = vars(torch.nn.Module).get("_call_impl")
+        if patch(torch.nn.Module, "_call_impl", lambda call: traced.module_call(call, names)):
+            patch(torch.nn.Module, "compile", lambda compiling: _compiling(compiling, call))
+
+
+def _compiling(compiling: Callable[..., Any], call: Any) -> Callable[..., Any]:
+    """`Module.compile`, given torch's own call: dynamo leaves its frames alone, ours it would not.
+
+    `nn.Linear(...).compile()` compiles nothing in torch 2.13; of our wrapper it would make a graph.
+    """
+
+    def compile_own_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        vars(self)["_call_impl"] = types.MethodType(call, self)
+        try:
+            return compiling(self, *args, **kwargs)
+        finally:
+            vars(self).pop("_call_impl", None)
+
+    return compile_own_call

@@ -106,7 +106,7 @@ def module_call(original: Call, names: Any) -> Call:
 def codes() -> list[CodeType]:
     """The code of the wrappers, for dynamo never to compile one of them by itself.
 
-    Not that of `module_call`: `module.compile()` compiles the call of a module, that is, ours.
+    Not that of `module_call`: inside a graph it is inlined, where it does nothing.
     """
     factories = (optimizer_step, backward, module_train, ddp_forward)
     return [c for f in factories for c in f.__code__.co_consts if isinstance(c, CodeType)]

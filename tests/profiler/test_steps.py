@@ -81,6 +81,7 @@ def test_compiled_graphs_are_the_same_with_capture(tmp_path: Path) -> None:
     bare = _run(GRAPHS, None)
     assert _run(GRAPHS, tmp_path / "run") == bare
     graphs = json.loads(bare)
+    del graphs["torch's own module"]  # torch 2.13 leaves it uncompiled, and so must we: see above
     assert sorted(graphs) == ["evaluation", "function", "model", "module", "step"]
     assert all(graphs.values())
     assert any("sqrt" in operator for operator in graphs["step"][0])

@@ -28,6 +28,24 @@ def taken() -> list[list[str]]:
     return found
 
 
+class Own(nn.Module):
+    """A model of the user's own, whose forward dynamo compiles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.inner(inputs)
+        return result.relu()
+
+
+def compiled(module: nn.Module, inputs: torch.Tensor) -> list[list[str]]:
+    module.compile(backend=keep)
+    module(inputs).sum().backward()
+    return taken()
+
+
 def main() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -53,11 +71,9 @@ def main() -> None:
         model.train()
         return result
 
-    own = nn.Linear(8, 1)
-    own.compile(backend=keep)  # before others: dynamo may leave a later one uncompiled
-    own(inputs).sum().backward()
     made = {
-        "module": taken(),
+        "module": compiled(Own(), inputs),
+        "torch's own module": compiled(nn.Linear(8, 1), inputs),
         "step": iterate(model, torch.compile(optimizer.step, backend=keep)),
         "function": iterate(model, update_and_scale),
         "model": iterate(torch.compile(model, backend=keep), optimizer.step),
