@@ -42,6 +42,8 @@ class Ending:
     def __init__(self) -> None:
         self.rank: Rank | None = None
         self.lock = threading.RLock()
+        self.saving = False
+        self.signalled = 0  # a signal that came while the end was being saved
         self.how: str | None = None
         self.status: int | None = None
         self.os_exit = os._exit
@@ -67,15 +69,20 @@ def watch(rank: Rank) -> None:
 
 
 def end(how: str, status: int | None) -> None:
-    """Save everything, once; a second caller waits for the first."""
+    """Save everything, once: a second caller and a signal wait until that is done."""
     rank = ending.rank
     if rank is None or rank.who.pid != os.getpid():
         return
     with ending.lock:
+        ending.saving = True
         try:
             rank.end(how, status)
         except Exception as error:  # the process is ending: note it and let it end
             rank.warn(f"the end was not recorded: {error!r}")
+        finally:
+            ending.saving = False
+    if ending.signalled:
+        die_of(ending.signalled)
 
 
 def stop_here() -> None:
@@ -146,6 +153,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     rank = ending.rank
     if rank is not None and rank.window.busy:
         rank.window.interrupted_by = number  # the profiler is being stopped or saved: afterwards
+        return
+    if ending.saving:
+        ending.signalled = number
         return
     end(f"signal:{number}", None)
     die_of(number)

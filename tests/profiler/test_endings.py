@@ -32,6 +32,7 @@ ENDINGS = [  # how it ends, what is recorded of it, its exit status, its last wo
     ("own-hook", ("exception", 1), 1, "theirs"),
     ("os._exit", ("os._exit", 4), 4, ""),
     ("SIGTERM", ("signal:15", None), -signal.SIGTERM, ""),
+    ("SIGTERM at the end", ("exit", 0), -signal.SIGTERM, ""),
     ("SIGINT", ("exception", 1), -signal.SIGINT, "KeyboardInterrupt"),
     ("own-handler", ("exit", 7), 7, ""),
 ]
@@ -77,7 +78,8 @@ def test_a_rank_killed_outright_leaves_every_completed_step(tmp_path: Path) -> N
     assert killed.steps == survivor.steps == [0, 1, 2, 3, 4]
     assert killed.traces == survivor.traces == ["trace-0001-0002.json.gz"]
     assert killed.records("end") == []
-    assert len(survivor.records("end")) == 1
+    ends = [end["how"] for end in survivor.records("end")]
+    assert ends in (["exception"], ["signal:15"])  # of its lost peer, or torchrun was quicker
 
 
 @pytest.mark.real
