@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from perfkit.analyzers.result_schema import json_schema
 ROOT = Path(__file__).parent.parent
 SHARED_TRACES = ROOT.parent / "shared" / "traces"
 os.environ.pop("COLUMNS", None)  # workers of pytest-xdist have 80: output would be folded
+for _number in (signal.SIGINT, signal.SIGHUP):  # ignored in the background, and so in all children
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
