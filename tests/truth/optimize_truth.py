@@ -1,4 +1,4 @@
-"""What `perfkit optimize` finds on real runs whose truth is known: three searches, one table each.
+"""What `perfkit optimize` finds on real runs whose truth is known: four searches, one table each.
 
     python -m tests.truth.optimize_truth [--only aa] [--out DIR]
 
@@ -6,7 +6,9 @@ aa: five recipes that change nothing, tried on a training of one process; none m
 The others run in two network namespaces joined by a shaped link (root, ip and tc), compute asleep.
 good: every recipe that there is, on a training without a bottleneck; none may be kept.
 two: every recipe, on a training with a slow loader and no overlap; both must be found, the larger
-first. Interrupted, the same line goes on. Status 1 where a search does not find the truth.
+first. bad, on two ranks of this machine: recipes of which one crashes the training, one hangs it,
+one makes its ranks diverge and one halves its compute; only the last may be kept. Interrupted, the
+same line goes on. Status 1 where a search does not find the truth.
 """
 
 import argparse
@@ -30,25 +32,34 @@ HERE = Path(__file__).parent
 ALONE = HERE.parent.parent / "benchmarks" / "statistics_job.py"
 GOOD = ("--ddp", "--decode-ms", "0", "--device-ms", "20", "--layers", "8", "--width", "256")
 TWO = ("--device-ms", "10", "--decode-ms", "15")
+PAIR = (
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+    str(HERE / "misbehaving.py"),
+)
 HOURS = 4 * 3600.0
 
 
-def unchanged(number: int) -> Recipe:
-    """Return a recipe that sets a variable which nothing reads, and promises much."""
+def promising(name: str, title: str, expected: float, variables: Mapping[str, str]) -> Recipe:
+    """Return a recipe that sets variables, and promises much."""
 
     def applicable(situation: Situation) -> Prediction | Refusal:
         del situation
         return Prediction(
-            ceiling=2.0, expected=1.3, low=1.2, high=1.4, basis="none", why="it changes nothing"
+            ceiling=2 * expected,
+            expected=expected,
+            low=expected,
+            high=expected,
+            basis="none",
+            why="its author says so",
         )
 
     def environment(values: Values, environ: Mapping[str, str]) -> Mapping[str, str]:
         del values, environ
-        return {"NOTHING_READS_THIS": str(number)}
+        return variables
 
     return Recipe(
-        id=f"nothing-{number}",
-        title="Change nothing",
+        id=name,
+        title=title,
         addresses="compute",
         findings=(),
         application=Application.ENVIRONMENT,
@@ -80,21 +91,31 @@ def search(
 def holds(name: str, found: Optimization) -> bool:
     """Tell whether a search found the truth."""
     kept = [label.partition(":")[0] for label in found.stack]
-    return found.complete and kept == (["loader", "overlap"] if name == "two" else [])
+    return found.complete and kept == {"two": ["loader", "overlap"], "bad": ["faster"]}.get(
+        name, []
+    )
 
 
 def main() -> int:
     """Search, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("aa", "good", "two"), action="append")
+    parser.add_argument("--only", choices=("aa", "good", "two", "bad"), action="append")
     parser.add_argument("--out", type=Path, help="where the runs go, and an earlier call goes on")
     args = parser.parse_args()
     home = (args.out or Path(tempfile.mkdtemp(prefix="perfkit-optimize-"))).absolute()
-    nothing = tuple(unchanged(number) for number in range(1, 6))
+    nothing = tuple(
+        promising(f"nothing-{n}", "Change nothing", 1.3, {"NOTHING_READS_THIS": str(n)})
+        for n in range(1, 6)
+    )
+    bad = tuple(
+        promising(how, f"Have it {how}", 1.9 - number / 10, {"MISBEHAVE": how})
+        for number, how in enumerate(("crash", "hang", "diverge", "faster"))
+    )
     cases = {
         "aa": ((sys.executable, str(ALONE)), nothing),
         "good": (two_ranks("10gbit", *GOOD), RECIPES),
         "two": (two_ranks("2gbit", *TWO), RECIPES),
+        "bad": (PAIR, bad),
     }
     wrong = []
     for name in args.only or cases:
