@@ -179,9 +179,11 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
 def test_the_port_is_given_back(run: Path) -> None:
     server = MetricsServer(run, "n0", 0, lambda _: None)
     server.start()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("", server.port))
     server.stop()
-    with socket.create_server(("", server.port), reuse_port=False):
-        pass
+    with socket.create_server(("", server.port), reuse_port=False) as free:
+        assert free.getsockname()[1] == server.port
 
 
 def test_the_dashboard_asks_for_nothing_that_is_not_served() -> None:

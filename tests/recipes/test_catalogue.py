@@ -35,6 +35,7 @@ def test_a_recipe_is_complete(recipe: Recipe) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.id)
 def test_its_snippet_is_python_or_a_command_line(recipe: Recipe) -> None:
     text = recipe.for_good.format(**recipe.values())
+    assert text.strip()
     if not re.match(r"[A-Z_{]+.*=\S* torchrun|--batch-size", text):
         ast.parse(text)
 
