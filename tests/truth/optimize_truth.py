@@ -1,4 +1,4 @@
-"""What `perfkit optimize` finds on real runs whose truth is known: four searches, one table each.
+"""What `perfkit optimize` finds on real runs whose truth is known: five searches, one table each.
 
     python -m tests.truth.optimize_truth [--only aa] [--out DIR]
 
@@ -6,7 +6,8 @@ aa: five recipes that change nothing, tried on a training of one process; none m
 The others run in two network namespaces joined by a shaped link (root, ip and tc), compute asleep.
 good: every recipe that there is, on a training without a bottleneck; none may be kept.
 two: every recipe, on a training with a slow loader and no overlap; both must be found, the larger
-first. bad, on two ranks of this machine: recipes of which one crashes the training, one hangs it,
+first. sizes: DDP's buckets where the default ones arrive too late; a size must be found and kept.
+bad, on two ranks of this machine: recipes of which one crashes the training, one hangs it,
 one makes its ranks diverge and one halves its compute; only the last may be kept. Interrupted, the
 same line goes on. Status 1 where a search does not find the truth.
 """
@@ -22,20 +23,23 @@ from perfkit.analyzers.refusal import Refusal
 from perfkit.cli import optimizing
 from perfkit.cli.trials import Trials
 from perfkit.cli.workdir import Place
-from perfkit.recipes.catalogue import RECIPES
+from perfkit.recipes.catalogue import BY_ID, RECIPES
 from perfkit.recipes.ledger import Optimization
 from perfkit.recipes.recipe import Application, Numerics, Prediction, Recipe, Situation, Values
 from perfkit.recipes.search import Settings
 from perfkit.report import optimize_text
+from tests.truth.recipes_truth import LARGE
 
 HERE = Path(__file__).parent
 ALONE = HERE.parent.parent / "benchmarks" / "statistics_job.py"
 GOOD = ("--ddp", "--decode-ms", "0", "--device-ms", "20", "--layers", "8", "--width", "256")
+SIZES = (*LARGE, "--device-ms", "80", "--ddp")
 TWO = ("--device-ms", "10", "--decode-ms", "15")
 PAIR = (
     *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
     str(HERE / "misbehaving.py"),
 )
+KEPT = {"two": ["loader", "overlap"], "bad": ["faster"], "sizes": ["ddp-buckets"]}
 HOURS = 4 * 3600.0
 
 
@@ -91,15 +95,13 @@ def search(
 def holds(name: str, found: Optimization) -> bool:
     """Tell whether a search found the truth."""
     kept = [label.partition(":")[0] for label in found.stack]
-    return found.complete and kept == {"two": ["loader", "overlap"], "bad": ["faster"]}.get(
-        name, []
-    )
+    return found.complete and kept == KEPT.get(name, [])
 
 
 def main() -> int:
     """Search, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("aa", "good", "two", "bad"), action="append")
+    parser.add_argument("--only", choices=("aa", "good", "two", "sizes", "bad"), action="append")
     parser.add_argument("--out", type=Path, help="where the runs go, and an earlier call goes on")
     args = parser.parse_args()
     home = (args.out or Path(tempfile.mkdtemp(prefix="perfkit-optimize-"))).absolute()
@@ -115,6 +117,7 @@ def main() -> int:
         "aa": ((sys.executable, str(ALONE)), nothing),
         "good": (two_ranks("10gbit", *GOOD), RECIPES),
         "two": (two_ranks("2gbit", *TWO), RECIPES),
+        "sizes": (two_ranks("1gbit", *SIZES), [BY_ID["ddp-buckets"]]),
         "bad": (PAIR, bad),
     }
     wrong = []
