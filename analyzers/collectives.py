@@ -42,6 +42,7 @@ class _Call:
     instance: int
     wait_ns: int
     link_ns: float  # nan: unmatched
+    exposed_link_ns: float
     exposed_ns: int
     duration_ns: int
 
@@ -56,6 +57,8 @@ def collective_rows(
         compute = view.parts.of(TimeClass.COMPUTE)
         exposed = calls.duration_ns - overlap_ns(compute, calls.start_ns, calls.end_ns)
         waits, link = split.wait_end_ns - calls.start_ns, link_ns(calls, split)
+        moving = np.maximum(calls.end_ns - split.wait_end_ns, 1)
+        alone = 1.0 - overlap_ns(compute, split.wait_end_ns, calls.end_ns) / moving
         for row in np.flatnonzero(np.isin(calls.step, view.windows.step)).tolist():
             kind = _kind_of(view, row, instances)
             number = int(split.instance[row])
@@ -65,6 +68,7 @@ def collective_rows(
                     instance=number,
                     wait_ns=int(waits[row]),
                     link_ns=float(link[row]),
+                    exposed_link_ns=float(link[row] * alone[row]),
                     exposed_ns=int(exposed[row]),
                     duration_ns=int(calls.duration_ns[row]),
                 )
@@ -97,9 +101,10 @@ def _row(
     ranks = {call.rank for call in calls}
     steps = len(next(iter(views.values())).windows.step)
     numbers: I64 = np.unique([c.instance for c in calls if c.instance != NONE])
-    transfer = wait = algbw = factor = None
+    transfer = exposed = wait = algbw = factor = None
     if len(numbers):
         transfer = float(np.mean([c.link_ns for c in calls if c.instance != NONE])) / 1e6
+        exposed = float(np.mean([c.exposed_link_ns for c in calls if c.instance != NONE])) / 1e6
         wait = float(np.mean([c.wait_ns for c in calls])) / 1e6
     if transfer and kind.ranks > 1 and kind.size_bytes > 0 and kind.name not in WITHOUT_DATA:
         algbw = algorithm_bandwidth_byte_per_s(kind.size_bytes, transfer / 1e3) / 1e9
@@ -120,4 +125,6 @@ def _row(
         last_arriver=dict(sorted(last.items(), key=lambda item: int(item[0]))),
         matched_by=kind.matched_by,
         duration_ms=float(np.mean([c.duration_ns for c in calls])) / 1e6,
+        exposed_transfer_ms=exposed,
+        callers_share=len(ranks) / len(views),
     )

@@ -52,9 +52,9 @@ def size_rows(rows: Iterable[CollectiveRow]) -> tuple[SizeRow, ...]:
         SizeRow(
             low_bytes=4**power,
             high_bytes=4 ** (power + 1),
-            count=sum(row.count for row in own),
-            bytes=sum((row.bytes or 0) * row.count for row in own),
-            transfer_ms=_sum([_times(row.transfer_ms, row.count) for row in own]),
+            count=sum(row.mean_count for row in own),
+            bytes=sum((row.bytes or 0) * row.mean_count for row in own),
+            transfer_ms=_sum([_times(row.transfer_ms, row.mean_count) for row in own]),
         )
         for power, own in sorted(bins.items())
     )

@@ -198,8 +198,8 @@ def _parts_ms(
     latency = wire = 0.0
     for row in rows:
         if row.name in RING_OPERATIONS and row.bytes and row.ranks > 1:
-            latency += row.count * ring_steps(row.name, row.ranks) * fit.alpha_s
-            wire += row.count * bus_factor(row.name, row.ranks) * row.bytes
+            latency += row.mean_count * ring_steps(row.name, row.ranks) * fit.alpha_s
+            wire += row.mean_count * bus_factor(row.name, row.ranks) * row.bytes
     return latency * 1e3, wire / fit.bandwidth_byte_per_s * 1e3
 
 

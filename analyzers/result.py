@@ -211,6 +211,13 @@ class CollectiveRow(msgspec.Struct, frozen=True, kw_only=True):
     last_arriver: dict[str, int]
     matched_by: str  # sequence, order, unmatched
     duration_ms: float | None = None  # whole call, waiting included, mean over ranks
+    exposed_transfer_ms: float | None = None  # part of transfer_ms that no compute hides
+    callers_share: float = 1.0  # of the analysed ranks: those that make these calls
+
+    @property
+    def mean_count(self) -> float:
+        """Calls per step, mean over all analysed ranks: what sums over groups are made of."""
+        return self.count * self.callers_share
 
 
 class GroupRow(msgspec.Struct, frozen=True, kw_only=True):

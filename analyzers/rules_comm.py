@@ -1,9 +1,10 @@
 """Findings about communication and late ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from perfkit.analyzers.evidence import Evidence, fact
-from perfkit.analyzers.result import Finding
+from perfkit.analyzers.parallelism import EXPERT, PIPELINE, TENSOR
+from perfkit.analyzers.result import CollectiveRow, Finding
 from perfkit.analyzers.rules import COMMUNICATION, STRAGGLER, finding
 from perfkit.analyzers.rules_network import bound_by
 from perfkit.trace.kinds import TimeClass
@@ -14,16 +15,22 @@ HIDDEN_ENOUGH = 0.5
 TINY_BYTES = 1 << 20
 MANY_CALLS = 8
 HUGE_BYTES = 100 << 20
+NEEDED_AT_ONCE = frozenset({TENSOR, EXPERT, PIPELINE})
 
 
 def no_overlap(evidence: Evidence) -> Iterator[Finding]:
     """Compute that could hide transfers runs before or after them.
 
-    Overlap can hide no more than the compute that hides nothing yet, so that bounds the gain.
+    Overlap can hide no more than the compute that hides nothing yet, so that bounds the gain. The
+    compute after a transfer of tensor, expert or pipeline parallelism needs what it brings: these
+    have nothing to be hidden under.
     """
-    exposed = evidence.ms(TimeClass.COMM_TRANSFER)
-    transfer = _transfer_ms(evidence)
-    free = max(0.0, evidence.ms(TimeClass.COMPUTE) - max(0.0, transfer - exposed))
+    alone, needed = evidence.ms(TimeClass.COMM_TRANSFER), _needed_at_once(evidence)
+    rows = [row for row in evidence.collectives if row not in needed]
+    exposed = max(0.0, alone - sum(_exposed_ms(row) for row in needed))
+    transfer = sum(map(_transfer_ms, rows))
+    hiding = max(0.0, sum(map(_transfer_ms, evidence.collectives)) - alone)
+    free = max(0.0, evidence.ms(TimeClass.COMPUTE) - hiding)
     share = min(exposed, free) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(share)
     if severity is None or not transfer or 1.0 - exposed / transfer >= HIDDEN_ENOUGH:
@@ -33,7 +40,7 @@ def no_overlap(evidence: Evidence) -> Iterator[Finding]:
         severity,
         "Communication is not overlapped with compute",
         evidence=f"{milliseconds(exposed)} of {milliseconds(transfer)} of transfers per step stand "
-        f"alone, beside {milliseconds(free)} of compute that hides none; {_largest(evidence)}",
+        f"alone, beside {milliseconds(free)} of compute that hides none; {_largest(rows)}",
         share=share,
         next_step=_overlap_advice(evidence),
     )
@@ -43,7 +50,8 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
     """More time goes into transfers than compute could hide: bytes or bandwidth must change."""
     exposed = evidence.ms(TimeClass.COMM_TRANSFER)
     share = evidence.share(TimeClass.COMM_TRANSFER)
-    beyond = _transfer_ms(evidence) - evidence.ms(TimeClass.COMPUTE)
+    transfer = sum(map(_transfer_ms, evidence.collectives))
+    beyond = transfer - evidence.ms(TimeClass.COMPUTE)
     part = min(exposed, beyond) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(part)
     if severity is None or bound_by(evidence):
@@ -52,22 +60,33 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
         "slow_transfers",
         severity,
         "Transfers take longer than the compute that could hide them",
-        evidence=f"{milliseconds(_transfer_ms(evidence))} of transfers against "
+        evidence=f"{milliseconds(transfer)} of transfers against "
         f"{milliseconds(evidence.ms(TimeClass.COMPUTE))} of compute per step; "
-        f"{percent(share)} of the step is exposed transfer; {_largest(evidence)}",
+        f"{percent(share)} of the step is exposed transfer; {_largest(evidence.collectives)}",
         share=share,
         next_step="send fewer bytes (bf16 gradient compression, no_sync while accumulating) or "
         "use a faster link",
     )
 
 
-def _transfer_ms(evidence: Evidence) -> float:
-    """Return the transfer time per step and rank, hidden or not."""
-    return sum((r.transfer_ms or 0.0) * r.count for r in evidence.collectives)
+def _needed_at_once(evidence: Evidence) -> list[CollectiveRow]:
+    """Return the collectives whose result the compute after them needs, as far as that is known."""
+    groups = {g.group for g in evidence.groups if g.kind in NEEDED_AT_ONCE}
+    return [row for row in evidence.collectives if row.group in groups]
 
 
-def _largest(evidence: Evidence) -> str:
-    row = max(evidence.collectives, key=lambda r: (r.transfer_ms or 0.0) * r.count)
+def _transfer_ms(row: CollectiveRow) -> float:
+    """Return the time of these transfers in a step, mean over all ranks, hidden or not."""
+    return (row.transfer_ms or 0.0) * row.mean_count
+
+
+def _exposed_ms(row: CollectiveRow) -> float:
+    """Return the part of it that no compute hides."""
+    return (row.exposed_transfer_ms or 0.0) * row.mean_count
+
+
+def _largest(rows: Sequence[CollectiveRow]) -> str:
+    row = max(rows, key=_transfer_ms)
     what = f"{row.name} of {size(row.bytes)}" if row.bytes else row.name
     speed = row.busbw_gbyte_per_s
     return f"largest: {what}, {row.count:.3g} per step" + (
@@ -76,7 +95,7 @@ def _largest(evidence: Evidence) -> str:
 
 
 def _overlap_advice(evidence: Evidence) -> str:
-    sent = sum((r.bytes or 0) * r.count for r in evidence.collectives)
+    sent = sum((r.bytes or 0) * r.mean_count for r in evidence.collectives)
     if 0 < sent < TINY_BYTES:
         return "few bytes are sent, so latency costs: a larger batch, or no_sync over micro-batches"
     if any(fact(record, "ddp") for record in evidence.run.ranks):
@@ -109,19 +128,18 @@ def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
         for r in evidence.collectives
         if r.bytes is not None and 0 < r.bytes < TINY_BYTES and r.name != "barrier"
     ]
-    calls = sum(r.count for r in rows)
-    spent = sum((r.transfer_ms or 0.0) * r.count for r in rows)
-    part = spent / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
+    calls, spent = sum(r.mean_count for r in rows), sum(map(_transfer_ms, rows))
+    part = sum(map(_exposed_ms, rows)) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(min(part, share))
     if severity is None or calls < MANY_CALLS or bound_by(evidence):
         return  # a fit of latency and bandwidth says it better
-    mean = sum((r.bytes or 0) * r.count for r in rows) / calls
+    mean = sum((r.bytes or 0) * r.mean_count for r in rows) / calls
     yield finding(
         "tiny_messages",
         severity,
         "Many small collectives pay latency each time",
         evidence=f"{calls:.3g} collectives per step of {size(mean)} on average take "
-        f"{milliseconds(spent)}",
+        f"{milliseconds(spent)}, {percent(min(part, share))} of the step not hidden under compute",
         share=min(part, share),
         next_step="raise bucket_cap_mb or coalesce the tensors into one collective",
     )
@@ -129,21 +147,24 @@ def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
 
 def one_huge_bucket(evidence: Evidence) -> Iterator[Finding]:
     """All gradients travel in one collective, which can start only when backward is over."""
-    share = evidence.share(TimeClass.COMM_TRANSFER)
-    severity = COMMUNICATION.severity(share)
-    rows = [r for r in evidence.collectives if r.name == "all_reduce" and (r.bytes or 0) > 0]
-    if severity is None or not rows:
+    needed = _needed_at_once(evidence)
+    reduced = [r for r in evidence.collectives if r.name == "all_reduce" and r not in needed]
+    largest = max(reduced, key=lambda r: r.bytes or 0, default=None)
+    if largest is None or not evidence.mean_window_ms:
         return
-    whole = sum((r.bytes or 0) * r.count for r in rows)
-    largest = max(rows, key=lambda r: r.bytes or 0)
-    if (largest.bytes or 0) < HUGE_BYTES or (largest.bytes or 0) < 0.8 * whole:
+    whole = sum((r.bytes or 0) * r.mean_count for r in reduced)
+    part = sum(_exposed_ms(r) for r in reduced if r.bytes == largest.bytes)
+    share = min(part / evidence.mean_window_ms, evidence.share(TimeClass.COMM_TRANSFER))
+    severity = COMMUNICATION.severity(share)
+    if severity is None or (largest.bytes or 0) < HUGE_BYTES or (largest.bytes or 0) < 0.8 * whole:
         return
     yield finding(
         "huge_bucket",
         severity,
         "Gradients travel in one huge collective",
         evidence=f"one all_reduce of {size(largest.bytes)} holds "
-        f"{percent((largest.bytes or 0) / whole)} of the gradients",
+        f"{percent((largest.bytes or 0) / whole)} of the gradients; {percent(share)} of the step "
+        "passes in it, not hidden under compute",
         share=share,
         next_step="lower bucket_cap_mb (25 MB is DDP's default), so that buckets overlap backward",
     )

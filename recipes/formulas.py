@@ -41,18 +41,18 @@ def ceiling_of(removed: float) -> float:
 
 def exposed_ms(analysis: Analysis, *names: str) -> float:
     """Return exposed time per step in collectives of these operations, mean over ranks."""
-    return sum(c.exposed_ms * c.count for c in analysis.collectives if c.name in names)
+    return sum(c.exposed_ms * c.mean_count for c in analysis.collectives if c.name in names)
 
 
 def transfer_ms(analysis: Analysis, *names: str) -> float:
     """Return transfer time per step in these collectives, hidden or not; 0 where not split."""
     rows = (c for c in analysis.collectives if c.name in names)
-    return sum((c.transfer_ms or 0.0) * c.count for c in rows)
+    return sum((c.transfer_ms or 0.0) * c.mean_count for c in rows)
 
 
 def calls(analysis: Analysis, *names: str) -> float:
     """Return calls per step of these collectives."""
-    return sum(c.count for c in analysis.collectives if c.name in names)
+    return sum(c.mean_count for c in analysis.collectives if c.name in names)
 
 
 def predicted(
