@@ -54,6 +54,7 @@ from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import host_misfit, nodes_of
 from perfkit.roofline.of_run import join_ranks as join_placed
 from perfkit.roofline.summary import RunRoofline
+from perfkit.roofline.threads import threads_of
 from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from perfkit.version import __version__
 
@@ -89,6 +90,7 @@ def analyze(
     with shelf_for(len(run.ranks)) as shelf:
         around = Surroundings(
             ceilings=ceilings,
+            threads=threads_of(run),
             unfit=host_misfit(ceilings, run),
             nodes=nodes_of(run),
             shelf=shelf,

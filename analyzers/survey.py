@@ -23,6 +23,7 @@ from perfkit.analyzers.trace_flaws import trace_flaws
 from perfkit.analyzers.windows import Windows, step_windows
 from perfkit.roofline.ceilings import Ceilings
 from perfkit.roofline.of_run import PlacedRank, misfit, place_rank
+from perfkit.roofline.threads import ceilings_of
 from perfkit.trace.intervals import Partition
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import DeviceCounter, DeviceFacts, Issue, RankTrace, StepLines
@@ -81,6 +82,7 @@ class Surroundings:
     """What a rank cannot say of itself: measured ceilings, and the node of every rank."""
 
     ceilings: Ceilings | None = None
+    threads: Mapping[int, int] = field(default_factory=dict)  # that ranks computed with
     unfit: str = ""  # why the ceilings are not of the machines that the run recorded
     nodes: Mapping[int, str] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=Shelf)
@@ -92,7 +94,7 @@ def survey_rank(
     """Read one rank's trace once, for everything that the analysis needs of it."""
     around = around or Surroundings()
     reason = around.unfit or misfit(around.ceilings, trace)
-    ceilings = None if reason else around.ceilings
+    ceilings = None if reason else ceilings_of(around.ceilings, around.threads, trace.rank)
     if len(lines.index):
         # The step lines record every collection and compilation, whatever the trace holds.
         trace = replace(trace, recorders=trace.recorders | {"gc", "compile"})

@@ -4,7 +4,7 @@ The file (ceilings.json) is written by `perfkit ceilings`; every value says how 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,8 @@ from perfkit.errors import InputError
 from perfkit.roofline.hardware import Hardware
 
 SCHEMA_VERSION = 1
+WITHOUT_THREADS = ("storage_sequential", "storage_random")
+"""Quantities that one thread measures, however many compute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Clocks:
 
     before_mhz: float | None = None
     after_mhz: float | None = None
+    sustained_mhz: float | None = None  # while the sustained run was going on
 
     @property
     def moved(self) -> float | None:
@@ -93,8 +96,17 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherThreads:
+    """What the same CPU does with another number of threads than the file's `machine.threads`."""
+
+    threads: int
+    ceilings: tuple[Ceiling, ...]
+    copy_by_working_set: tuple[CachePoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """The content of ceilings.json."""
+    """The content of ceilings.json. `ceilings` and the copies are of `machine.threads` threads."""
 
     schema_version: int
     machine: Machine
@@ -104,6 +116,30 @@ class Ceilings:
     copy_by_working_set: tuple[CachePoint, ...] = ()
     network: tuple[NetworkCeiling, ...] = ()
     warnings: tuple[str, ...] = ()
+    other_threads: tuple[OtherThreads, ...] = ()  # of a CPU
+
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """Numbers of threads that a CPU was measured with, the file's first."""
+        return (self.machine.threads, *(entry.threads for entry in self.other_threads))
+
+    def of_threads(self, count: int | None) -> "Ceilings":
+        """Return what a process that computes with so many threads is held against.
+
+        As they are where the count is not known (None) or a device does the computing. Where a CPU
+        was not measured with so many threads, only what does not depend on them is left.
+        """
+        if count is None or self.machine.device_kind != "cpu" or count == self.machine.threads:
+            return self
+        found = next((entry for entry in self.other_threads if entry.threads == count), None)
+        theirs = tuple(c for c in self.ceilings if c.quantity in WITHOUT_THREADS)
+        return replace(
+            self,
+            machine=replace(self.machine, threads=count),
+            ceilings=(*found.ceilings, *theirs) if found else theirs,
+            copy_by_working_set=found.copy_by_working_set if found else (),
+            other_threads=(),
+        )
 
     def get(self, quantity: str, precision: str = "") -> Ceiling | None:
         """The ceiling of that quantity and precision, if it was measured."""
@@ -240,7 +276,11 @@ class Roofs:
 
     def _measured(self, quantity: str, precision: str = "") -> Roof | None:
         found = self.measured.get(quantity, precision) if self.measured else None
-        return Roof(value=found.value, source=f"measured: {found.method}") if found else None
+        if found is None or self.measured is None:
+            return None
+        machine = self.measured.machine
+        by = f", {threads_in_words(machine.threads)}" if machine.device_kind == "cpu" else ""
+        return Roof(value=found.value, source=f"measured: {found.method}{by}")
 
     def _published_matrix(self, precision: str) -> Roof | None:
         if self.published is None:
@@ -252,6 +292,11 @@ class Roofs:
         assert self.published is not None
         source = f"published: {self.published.name} ({self.published.source})"
         return Roof(value=value, source=source)
+
+
+def threads_in_words(count: int) -> str:
+    """Return "1 thread", "2 threads"."""
+    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _first(rows: Sequence[NetworkCeiling], collective: str) -> NetworkCeiling | None:

@@ -15,6 +15,7 @@ from perfkit.roofline.parallel import parallelism_of
 from perfkit.roofline.place import Placement, analysed_steps, place
 from perfkit.roofline.step import StepRoofline, step_roofline
 from perfkit.roofline.summary import Ranks, RunRoofline, summarize
+from perfkit.roofline.threads import Peak, ceilings_of, not_measured, shared_peak, threads_of
 from perfkit.roofline.traffic import GroupTraffic, group_traffic
 from perfkit.roofline.utilization import NOTHING_GIVEN, GivenSizes
 from perfkit.trace.model import NONE, DeviceFacts, RankRecord, RankTrace, Run, StepLines
@@ -45,7 +46,7 @@ def roofline_of(
     given: sizes of the transformer that stand before those that the capture shows. Raises
     InputError if the ceilings belong to another device or CPU, or nothing was captured.
     """
-    nodes = nodes_of(run)
+    nodes, threads = nodes_of(run), threads_of(run)
     placed = []
     for record in run.ranks:
         trace = load(record)
@@ -54,7 +55,8 @@ def roofline_of(
             raise InputError(
                 reason, hint="measure them on the run's machine: perfkit ceilings --out FILE"
             )
-        found = place_rank(trace, record.lines, measured, nodes)
+        held = ceilings_of(measured, threads, record.rank)
+        found = place_rank(trace, record.lines, held, nodes)
         placed += [found] if found is not None else []
     if not placed:
         raise InputError(
@@ -68,6 +70,7 @@ def place_rank(
 ) -> PlacedRank | None:
     """Place one rank; None if its trace is empty. nodes: where each rank ran (`nodes_of`).
 
+    measured: for as many threads as the rank computed with (`ceilings_of`).
     Steps that the step lines know to hold an evaluation are left out, as in the budget.
     """
     if len(trace.events) == 0:
@@ -103,6 +106,8 @@ def join_ranks(
     """
     first = placed[0]
     on_cpu = first.device_kind == "cpu"
+    analysed = [one.placement.rank for one in placed]
+    peak = _peak(run, placed, measured) if on_cpu else None
     ranks = Ranks(
         placements=[one.placement for one in placed],
         steps=[one.step for one in placed],
@@ -113,52 +118,20 @@ def join_ranks(
         unprofiled_step_s=unprofiled_step_s(run),
         architectures=[one.architecture for one in placed],
         given=given,
-        devices=processors(run, placed, measured) if on_cpu else len(placed),
+        peak=peak,
         unchecked=_unchecked(run) if on_cpu else "",
-        other_threads=_other_threads(run, placed, measured) if on_cpu else "",
+        not_measured=not_measured(run, analysed, measured) if on_cpu else None,
     )
     missing = "; ".join(misfits) or first.missing
-    return summarize(ranks, Roofs(measured, first.hardware), missing)
+    held = ceilings_of(measured, threads_of(run), analysed[0])
+    return summarize(ranks, Roofs(held, first.hardware), missing)
 
 
-def processors(run: Run, placed: Sequence[PlacedRank], measured: Ceilings | None) -> float:
-    """Return how many times the ceilings' threads the ranks computed on: their devices.
-
-    A machine's ranks share its processors, so that more threads than it has count as those it has.
-    Without a record of threads, a machine is one device.
-    """
-    machines: dict[str, list[int]] = {}
+def _peak(run: Run, placed: Sequence[PlacedRank], measured: Ceilings | None) -> Peak:
+    ranks: dict[str, list[int]] = {}
     for one in placed:
-        machines.setdefault(one.machine, []).append(one.placement.rank)
-    threads = _threads(run)
-    if measured is None or not all(one.placement.rank in threads for one in placed):
-        return len(machines)
-    most = _available(run)
-    used = (sum(threads[rank] for rank in ranks) for ranks in machines.values())
-    return sum(min(count, most or count) for count in used) / max(measured.machine.threads, 1)
-
-
-def _other_threads(run: Run, placed: Sequence[PlacedRank], measured: Ceilings | None) -> str:
-    """Say that operators ran on other numbers of threads than the ceilings; or ""."""
-    threads = _threads(run)
-    used = {threads[one.placement.rank] for one in placed if one.placement.rank in threads}
-    if measured is None or not used or used == {measured.machine.threads}:
-        return ""
-    told = " or ".join(map(str, sorted(used)))
-    return (
-        f"the ceilings are of {measured.machine.threads} threads and the ranks computed with {told}"
-    )
-
-
-def _threads(run: Run) -> Mapping[int, int]:
-    known = ((record.rank, record.facts.get("threads")) for record in run.ranks)
-    return {rank: count for rank, count in known if isinstance(count, int) and count > 0}
-
-
-def _available(run: Run) -> int:
-    """Return the processors that a rank may use, of the rank that may use most; 0: unknown."""
-    known = (record.facts.get("cpus_available") for record in run.ranks)
-    return max((count for count in known if isinstance(count, int)), default=0)
+        ranks.setdefault(one.machine, []).append(one.placement.rank)
+    return shared_peak(run, ranks, measured)
 
 
 def _published(trace: RankTrace) -> tuple[Hardware | None, str]:

@@ -11,6 +11,7 @@ from perfkit.roofline.configuration import Configuration, NetworkRidge, network_
 from perfkit.roofline.parallel import Parallelism
 from perfkit.roofline.place import ModulePoint, Placement, Point
 from perfkit.roofline.step import StepRoofline
+from perfkit.roofline.threads import NotMeasured, Peak
 from perfkit.roofline.utilization import (
     NOTHING_GIVEN,
     GivenSizes,
@@ -83,15 +84,16 @@ class Ranks:
     unprofiled_step_s: float | None = None  # median of unprofiled steps, slowest rank
     architectures: Sequence[Architecture] = ()  # of the same ranks
     given: GivenSizes = NOTHING_GIVEN
-    devices: float | None = None  # that these ranks computed on; None: one each
+    peak: Peak | None = None  # of the CPUs that these ranks share; None: a device each
     unchecked: str = ""  # why nothing says that the ceilings are of this machine
-    other_threads: str = ""  # how the ceilings' threads differ from the ranks', "" if not
+    not_measured: NotMeasured | None = None  # the threads that ranks computed with
 
 
 def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
     """Put ranks together. missing_device: why there are no published peaks, "" if there are."""
     used = _used(run, roofs)
-    utilization, left_out, doubts = utilizations(_work(run), roofs)
+    peaks = Roofs(run.peak.ceilings, roofs.published) if run.peak else roofs
+    utilization, left_out, doubts = utilizations(_work(run), peaks)
     transformer = _transformer(run)
     findings = [text for placement in run.placements for text in placement.findings]
     findings += doubts
@@ -130,7 +132,8 @@ def _work(run: Ranks) -> Work:
         architectures=run.architectures,
         configuration=run.configuration,
         given=run.given,
-        devices=run.devices or len(run.placements),
+        devices=run.peak.devices if run.peak else len(run.placements),
+        peak_note=run.peak.note if run.peak else "",
         step_s=run.unprofiled_step_s or longest,
     )
 
@@ -315,11 +318,11 @@ def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iter
             why=run.unchecked,
             remedy="measure them on that machine",
         )
-    if run.other_threads:
+    if run.not_measured is not None:
         yield CannotTell(
-            claim="how near operators come to their own roof",
-            why=run.other_threads,
-            remedy="OMP_NUM_THREADS=N perfkit ceilings, N the threads of a rank",
+            claim="how near operators come to their roof",
+            why=run.not_measured.why,
+            remedy=run.not_measured.remedy,
         )
 
 

@@ -103,6 +103,7 @@ class Work:
     given: GivenSizes
     devices: float
     step_s: float
+    peak_note: str = ""  # how the peak of the devices was reckoned
 
     def executed_flop(self) -> float:
         """Executed matrix FLOP per step of all ranks."""
@@ -122,6 +123,7 @@ def utilizations(
     if peak is None or not work.step_s:
         return (), tuple(left_out), ()
     value, source = peak
+    source += f"; {work.peak_note}" if work.peak_note else ""
     entries = tuple(
         Utilization(
             convention=convention.value,

@@ -24,6 +24,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N...]",
+            help="Measure a CPU with so many threads, as the ranks of a run compute with.",
+            show_default="torch's own number, and 1",
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Take a minute instead of several: smaller, fewer.")
     ] = False,
@@ -38,21 +46,20 @@ def command(
 
     Every operator of a run is then held against what was measured here: perfkit roofline RUN
     --ceilings FILE. Between nodes, start it on all of them: torchrun --nnodes=2 ... --no-python
-    perfkit ceilings. Leave the machine idle meanwhile. Example: perfkit ceilings
-    --ranks 2 --out ceilings.json
+    perfkit ceilings. A rank's operators are held against as many threads as it computed with;
+    torchrun gives each of several ranks one. Leave the machine idle meanwhile. Example: perfkit
+    ceilings --ranks 2 --out ceilings.json
     """
     from perfkit.cli import results
-    from perfkit.profiler.measure import children
     from perfkit.roofline import ceilings
 
     rank = int(os.environ.get("RANK", "0")) if _under_launcher() else 0
+    counts = _counts(threads)
     _check_writable(out)
     sweeps = _collectives(ranks, quick=quick)
     if rank != 0:
         return
-    with console.progress("measuring this machine"):
-        machine = children.measure_machine(_scratch(out), quick=quick)
-    found = _compose(machine, sweeps)
+    found = _compose(_measured(counts, _scratch(out), quick=quick), sweeps)
     content = ceilings.encode(found)
     results.write(out, content)
     if as_json:
@@ -62,6 +69,54 @@ def command(
 
     console.tell(roofline_text.ceilings(found))
     console.suggest(f"perfkit roofline RUN --ceilings {out}")
+
+
+def _counts(given: str | None) -> list[int]:
+    """Return the numbers of threads that --threads names, none where it is not given."""
+    if given is None:
+        return []
+    counts = [int(word) if word.strip().isdecimal() else 0 for word in given.split(",")]
+    if min(counts) < 1 or len(set(counts)) != len(counts):
+        raise UsageError(
+            f"--threads {given}: not a list of different numbers of threads",
+            hint="for example --threads 1 or --threads 1,4",
+        )
+    most = len(os.sched_getaffinity(0))
+    if max(counts) > most:
+        raise UsageError(
+            f"--threads {max(counts)}: this process may use {most} processors",
+            hint=f"measure on the machine of the run, or give at most {most}",
+        )
+    return counts
+
+
+def _measured(counts: list[int], folder: Path, *, quick: bool) -> dict[str, Any]:
+    """Measure the machine, a CPU with each of these numbers of threads; none: torch's own, and 1.
+
+    A number that the user's OMP_NUM_THREADS or a launcher has settled stays the only one.
+    """
+    from perfkit.profiler.measure import children
+
+    first, others = counts[0] if counts else None, counts[1:]
+    with console.progress("measuring this machine") as show:
+
+        def tell(quantity: str, _: float) -> None:
+            show(f"measuring this machine: {quantity} done")
+
+        found = children.measure_machine(folder, quick=quick, threads=first, progress=tell)
+    own = found["machine"]
+    settled = _under_launcher() or "OMP_NUM_THREADS" in os.environ
+    if not counts and not settled and own["device_kind"] == "cpu" and own["threads"] != 1:
+        others = [1]
+    found["other_threads"] = []
+    for count in others:
+        with console.progress(f"measuring this machine with --threads {count}"):
+            more = children.measure_machine(folder, quick=quick, threads=count, processor_only=True)
+        said = [f"with --threads {count}: {text}" for text in more["warnings"]]
+        found["warnings"] += said
+        kept = {name: more[name] for name in ("ceilings", "copy_by_working_set")}
+        found["other_threads"].append({"threads": count, **kept})
+    return found
 
 
 def _under_launcher() -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from perfkit import units
-from perfkit.roofline.ceilings import Ceiling, Ceilings
+from perfkit.roofline.ceilings import Ceiling, Ceilings, threads_in_words
 from perfkit.roofline.closed_form import WORK, ClosedForm
 from perfkit.roofline.place import Point
 from perfkit.roofline.step import Pair, StepRoofline
@@ -35,8 +35,12 @@ def ceilings(found: Ceilings) -> str:
         name = f"{row.collective}, {row.ranks} ranks"
         value = f"{units.bandwidth(row.bus_bytes_per_s / 1e9)} + {units.seconds(row.alpha_s)}"
         rows.append((name, value, row.method))
-    warnings = [f"Warning: {text}" for text in found.warnings]
-    return "\n".join([title, *_table(rows), *warnings])
+    lines = [title, *_table(rows)]
+    for other in found.other_threads:
+        lines += ["", f"The same with {threads_in_words(other.threads)}"]
+        lines += _table((_name(entry), _value(entry), entry.method) for entry in other.ceilings)
+    lines += [""] * bool(found.warnings) + [f"Warning: {text}" for text in found.warnings]
+    return "\n".join(lines)
 
 
 def _name(entry: Ceiling) -> str:

@@ -17,16 +17,29 @@ MODULE = "perfkit.profiler.measure"
 
 
 def measure_machine(
-    folder: Path, *, quick: bool, progress: Progress | None = None
+    folder: Path,
+    *,
+    quick: bool,
+    threads: int | None = None,
+    processor_only: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Ceilings of device, memory, host links and storage, as ceilings.json holds them.
 
-    folder: where the scratch file for storage is written. progress: called with each quantity and
-    its value as it becomes known. Raises InputError if the child fails.
+    folder: where the scratch file for storage is written. threads: of a CPU, None for as many as
+    torch takes. processor_only: leave storage out. progress: called with each quantity and its
+    value as it becomes known. Raises InputError if the child fails.
     """
     command = [sys.executable, "-m", f"{MODULE}.machine", "--folder", str(folder)]
+    command += ["--quick"] * quick + ["--processor-only"] * processor_only
+    command += [f"--threads={threads}"] if threads is not None else []
+    counted = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if threads}
     with subprocess.Popen(
-        command + ["--quick"] * quick, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **counted},
     ) as child:
         assert child.stdout is not None and child.stderr is not None
         said = _relay(child.stderr.readline, progress)

@@ -29,7 +29,8 @@ class NvmlClock:
         self._nvml = pynvml
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            named = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(named)
 
     def mhz(self) -> float | None:
         """Clock now."""
@@ -40,3 +41,13 @@ class NvmlClock:
         except self._nvml.NVMLError:
             return None
         return float(clock)
+
+    def busy_share(self) -> float | None:
+        """Share of the last sampling period (up to a second) in which a kernel ran."""
+        if self._handle is None:
+            return None
+        try:
+            rates = self._nvml.nvmlDeviceGetUtilizationRates(self._handle)
+        except self._nvml.NVMLError:
+            return None
+        return float(rates.gpu) / 100

@@ -80,12 +80,21 @@ def _points(
     make: Callable[[int, torch.device], Callable[[], object]], plan: Plan, device: torch.device
 ) -> list[dict[str, Any]]:
     points = []
-    size = SMALLEST
-    while size <= plan.largest:
+    size, largest = SMALLEST, min(plan.largest, _room(device))
+    while size <= largest:
         seconds = _seconds(make(size, device), plan, device)
         points.append({"bytes": size, "seconds": seconds})
         size *= 4
     return points
+
+
+def _room(device: torch.device) -> int:
+    """A quarter of the least free memory of any rank: a rank that fails alone stops the others."""
+    if device.type != "cuda":
+        return sys.maxsize
+    free = torch.tensor([torch.cuda.mem_get_info(device)[0]], device=device)
+    dist.all_reduce(free, op=dist.ReduceOp.MIN)
+    return int(free.item()) // 4
 
 
 def _seconds(call: Callable[[], object], plan: Plan, device: torch.device) -> float:
@@ -100,6 +109,8 @@ def _seconds(call: Callable[[], object], plan: Plan, device: torch.device) -> fl
 
 def _round(call: Callable[[], object], calls: int, device: torch.device) -> float:
     dist.barrier()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     begin = time.perf_counter()
     for _ in range(calls):
         call()
@@ -133,7 +144,8 @@ def main() -> None:
     device = _device()
     backend = "nccl" if device.type == "cuda" else "gloo"
     torch.set_num_threads(1)
-    dist.init_process_group(backend)
+    # With a device named, NCCL connects at once and no collective has to guess it.
+    dist.init_process_group(backend, device_id=device if device.type == "cuda" else None)
     try:
         plan = Plan.of(quick=options.quick, on_device=device.type == "cuda")
         found = sweep(plan, device)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from perfkit.profiler.measure.timing import Device, Effort, Run, Taken, sustained_s, take
+from perfkit.profiler.measure.timing import Device, Effort, Run, Taken, sustain, take
 
 Shape = tuple[int, int, int]  # M, N, K
 Multiply = Callable[[], object]
@@ -29,39 +29,62 @@ class Precision:
 
 def precisions(device: torch.device) -> tuple[Precision, ...]:
     """What is worth measuring on this device."""
-    common = (
-        Precision("fp32", torch.float32),
-        Precision("bf16", torch.bfloat16),
-    )
+    fp32, bf16 = Precision("fp32", torch.float32), Precision("bf16", torch.bfloat16)
     if device.type == "cpu":
-        return common
-    found = [*common, Precision("fp16", torch.float16)]
+        return fp32, bf16
+    fp16 = Precision("fp16", torch.float16)
+    if torch.version.hip is not None:
+        return fp32, bf16, fp16
     capability = torch.cuda.get_device_capability(device)
-    if torch.version.hip is None and capability >= (8, 0):
-        found.append(Precision("tf32", torch.float32, tf32=True))
-    if torch.version.hip is None and capability >= (8, 9):
+    found = [fp32, fp16]
+    if capability >= (8, 0):
+        found += [bf16, Precision("tf32", torch.float32, tf32=True)]
+    if capability >= (8, 9):
         found.append(Precision("fp8", torch.float8_e4m3fn))
     return tuple(found)
 
 
-def gemm(device: Device, effort: Effort) -> Iterator[dict[str, Any]]:
-    """Best median over shapes and mean under sustained load, one entry a precision."""
-    for precision in precisions(device.torch_device):
-        torch.backends.cuda.matmul.allow_tf32 = precision.tf32
-        best = _best_shape(device, precision, effort)
-        if best is None:
-            continue
-        shape, taken, run = best
-        flop = _flop(shape)
-        yield {
-            "quantity": "matrix",
-            "precision": precision.name,
-            "value": flop / taken.median_s,
-            "unit": "FLOP/s",
-            "method": f"torch matmul {shape[0]}x{shape[1]}x{shape[2]}, best median of a sweep",
-            "sustained": flop / sustained_s(device, run, effort),
-            **taken.facts,
-        }
+def gemm(device: Device, effort: Effort, refused: list[str]) -> Iterator[dict[str, Any]]:
+    """Best median over shapes and mean under sustained load, one entry a precision.
+
+    refused: takes a warning for each precision in which the device multiplies no shape.
+    """
+    try:
+        for precision in precisions(device.torch_device):
+            torch.backends.cuda.matmul.allow_tf32 = precision.tf32
+            entry = _fastest(device, precision, effort, refused)
+            if entry is not None:
+                yield entry
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _fastest(
+    device: Device, precision: Precision, effort: Effort, refused: list[str]
+) -> dict[str, Any] | None:
+    reasons: list[str] = []
+    best = _best_shape(device, precision, effort, reasons)
+    if best is None:
+        refused += [f"matrix products in {precision.name} could not be measured: {reasons[0]}"]
+        return None
+    shape, taken, run = best
+    flop, longer = _flop(shape), sustain(device, run, effort, taken.median_s)
+    how = "_scaled_mm, fast accumulation," if precision.name == "fp8" else "matmul"
+    return {
+        "quantity": "matrix",
+        "precision": precision.name,
+        "value": flop / taken.median_s,
+        "unit": "FLOP/s",
+        "method": f"torch {how} {shape[0]}x{shape[1]}x{shape[2]}, best median of a sweep",
+        "sustained": flop / longer.seconds,
+        **taken.facts,
+        "clocks": {**taken.clocks, "sustained_mhz": longer.mhz},
+    }
+
+
+def first_line(error: RuntimeError) -> str:
+    """Return the first line of what torch says; the rest is where in its source."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _flop(shape: Shape) -> int:
@@ -69,7 +92,7 @@ def _flop(shape: Shape) -> int:
 
 
 def _best_shape(
-    device: Device, precision: Precision, effort: Effort
+    device: Device, precision: Precision, effort: Effort, reasons: list[str]
 ) -> tuple[Shape, Taken, Run] | None:
     best: tuple[Shape, Taken, Run] | None = None
     for shape in (*SQUARE, *TALL):
@@ -79,7 +102,8 @@ def _best_shape(
         try:
             run = _product(device.torch_device, precision, shape)
             taken = take(device, run, effort)
-        except RuntimeError:  # not supported in this precision, or out of memory
+        except RuntimeError as error:  # not supported in this precision, or out of memory
+            reasons.append(first_line(error))
             continue
         if rate is None or _flop(shape) / taken.median_s > rate:
             best = (shape, taken, run)
@@ -93,7 +117,12 @@ def _product(device: torch.device, precision: Precision, shape: Shape) -> Multip
         right = torch.randn(n, k, device=device).to(precision.dtype).t()
         one = torch.ones((), device=device)
         return lambda: torch._scaled_mm(
-            left, right, scale_a=one, scale_b=one, out_dtype=torch.bfloat16
+            left,
+            right,
+            scale_a=one,
+            scale_b=one,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,  # as forward passes do; without, it is slower
         )
     right = torch.randn(k, n, device=device).to(precision.dtype)
     out = torch.empty(m, n, device=device, dtype=precision.dtype)
@@ -135,6 +164,7 @@ def launch(device: Device, effort: Effort) -> Iterator[dict[str, Any]]:
     """Seconds per call of an operator on one element: what an operator costs if it does nothing."""
     x = torch.zeros(1, device=device.torch_device)
     calls = 2000
+    before = device.mhz()
     rounds: list[float] = []
     stop = time.perf_counter() + effort.budget_s
     while len(rounds) < 5 or time.perf_counter() < stop:
@@ -144,7 +174,7 @@ def launch(device: Device, effort: Effort) -> Iterator[dict[str, Any]]:
             x.zero_()
         device.synchronize()
         rounds.append((time.perf_counter() - begin) / calls)
-    taken = Taken(tuple(rounds), device.mhz(), device.mhz())
+    taken = Taken(tuple(rounds), before, device.mhz())
     yield {
         "quantity": "launch",
         "value": taken.median_s,

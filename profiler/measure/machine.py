@@ -1,7 +1,8 @@
 """Child process: measure this machine's device, memory, host links and storage; print JSON.
 
-Run as `python -m perfkit.profiler.measure.machine [--quick] [--folder DIR]`. Progress goes to
-stderr, one line a quantity; stdout carries ceilings.json without `network` as one JSON object.
+Run as `python -m perfkit.profiler.measure.machine [--quick] [--folder DIR] [--threads N]
+[--processor-only]`. Progress goes to stderr, one line a quantity; stdout carries ceilings.json
+without `network` as one JSON object, with --processor-only without storage.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +26,56 @@ SUSTAINED = 0.5
 IDLE_LOAD = 0.2  # of one core, over the second before measuring
 
 
-def measure(*, quick: bool, folder: Path) -> dict[str, Any]:
-    """Everything that one process can measure, as the content of ceilings.json."""
+def measure(*, quick: bool, folder: Path | None) -> dict[str, Any]:
+    """Everything that one process can measure, as the content of ceilings.json.
+
+    folder: where a scratch file for storage goes; None leaves storage out.
+    """
     effort, busy = Effort.of(quick=quick), busy_cores()
     device: Device = CudaDevice() if torch.cuda.is_available() else HostDevice()
+    busy += device.busy()
     facts = _machine(device.torch_device)
     cache = facts["last_level_cache_bytes"] or 64 << 20
-    entries: list[dict[str, Any]] = []
     failed: list[str] = []
     groups: dict[str, Iterator[dict[str, Any]]] = {
-        "matrix products": compute.gemm(device, effort),
+        "matrix products": compute.gemm(device, effort, failed),
         "vector arithmetic": compute.vector(device, effort),
         "launches": compute.launch(device, effort),
         "memory": memory.streams(device, effort, quick=quick),
         "host links": memory.host_links(device, effort),
-        "storage": storage.reads(folder, quick=quick),
     }
+    if folder is not None:
+        groups["storage"] = storage.reads(folder, quick=quick)
+    entries: list[dict[str, Any]] = []
     for name, group in groups.items():
-        try:
-            for entry in group:
-                entries.append(entry)
-                _progress(entry)
-        except RuntimeError as error:  # torch's: the other measurements are worth having
-            failed.append(f"{name} could not be measured: {_first_line(error)}")
-    sweep_effort = Effort(repeats=effort.repeats, budget_s=effort.budget_s / 4, sustained_s=0)
+        entries += _taken(name, group, failed, _progress)
+    less = Effort(repeats=effort.repeats, budget_s=effort.budget_s / 4, sustained_s=0)
+    cached = memory.copy_by_working_set(device, less, 4 * cache)
     return {
         "machine": facts,
         "measured_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": quick,
         "ceilings": entries,
-        "copy_by_working_set": memory.copy_by_working_set(device, sweep_effort, 4 * cache),
-        "warnings": busy + failed + _moved_clocks(entries) + fallen(entries),
+        "copy_by_working_set": _taken("copies by working set", cached, failed),
+        "warnings": busy + failed + moved_clocks(entries) + fallen(entries),
     }
 
 
-def _first_line(error: RuntimeError) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _taken(
+    name: str,
+    group: Iterator[dict[str, Any]],
+    failed: list[str],
+    tell: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Return what a group measured until its end or torch's refusal, which becomes a warning."""
+    found = []
+    try:
+        for entry in group:
+            found.append(entry)
+            tell(entry)
+    except RuntimeError as error:  # torch's: the other measurements are worth having
+        failed.append(f"{name} could not be measured: {compute.first_line(error)}")
+    return found
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
@@ -129,16 +144,20 @@ def _processor_ticks() -> tuple[int, int]:
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
-def _moved_clocks(entries: list[dict[str, Any]]) -> list[str]:
+def moved_clocks(entries: list[dict[str, Any]]) -> list[str]:
+    """Return a warning for each clock that moved by more than 5 % while it was measured."""
     warnings = []
     for entry in entries:
         clocks = entry.get("clocks") or {}
-        before, after = clocks.get("before_mhz"), clocks.get("after_mhz")
-        if before and after is not None and abs(after / before - 1) > MOVED:
-            name = " ".join(filter(None, (entry["quantity"], entry.get("precision", ""))))
-            warnings.append(
-                f"the clock moved from {before:.0f} to {after:.0f} MHz while measuring {name}"
-            )
+        name = " ".join(filter(None, (entry["quantity"], entry.get("precision", ""))))
+        before = clocks.get("before_mhz")
+        for key, when in (("after_mhz", ""), ("sustained_mhz", " under sustained load")):
+            after = clocks.get(key)
+            if before and after is not None and abs(after / before - 1) > MOVED:
+                warnings.append(
+                    f"the clock moved from {before:.0f} to {after:.0f} MHz while measuring "
+                    f"{name}{when}"
+                )
     return warnings
 
 
@@ -163,10 +182,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--processor-only", action="store_true")
     options = parser.parse_args()
     if not options.folder.is_dir():
         parser.error(f"{options.folder} is no folder")
-    json.dump(measure(quick=options.quick, folder=options.folder), sys.stdout)
+    if options.threads is not None:
+        if torch.cuda.is_available():
+            parser.error("--threads is for a CPU, and this machine computes on a GPU")
+        torch.set_num_threads(options.threads)
+    folder = None if options.processor_only else options.folder
+    json.dump(measure(quick=options.quick, folder=folder), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import torch
 from perfkit.profiler.measure.clocks import NvmlClock, host_mhz
 
 Run = Callable[[], object]
+IDLE_SHARE = 0.05
+QUEUED_S = 0.05
+"""Work that is queued at a time under sustained load: long against waiting for its end."""
 
 
 class Device(Protocol):
@@ -18,8 +21,8 @@ class Device(Protocol):
 
     torch_device: torch.device
 
-    def seconds(self, run: Run) -> float:
-        """Time of one call, caches of the device cleared beforehand where that matters."""
+    def seconds(self, run: Run, *, cold: bool = True) -> float:
+        """Time of one call. cold: on a device, what its cache held is overwritten beforehand."""
 
     def synchronize(self) -> None:
         """Wait for all work."""
@@ -27,14 +30,18 @@ class Device(Protocol):
     def mhz(self) -> float | None:
         """Clock now, if the machine tells."""
 
+    def busy(self) -> list[str]:
+        """Warn, before the first measurement, if others use the device."""
+
 
 class HostDevice:
     """The CPU: wall time of the call."""
 
     torch_device = torch.device("cpu")
 
-    def seconds(self, run: Run) -> float:
-        """Wall time of one call."""
+    def seconds(self, run: Run, *, cold: bool = True) -> float:
+        """Wall time of one call; nothing overwrites what a CPU's caches hold."""
+        del cold
         begin = time.perf_counter()
         run()
         return time.perf_counter() - begin
@@ -45,6 +52,10 @@ class HostDevice:
     def mhz(self) -> float | None:
         """Mean clock of the cores."""
         return host_mhz()
+
+    def busy(self) -> list[str]:
+        """Return nothing: other programs on the CPU are looked for apart."""
+        return []
 
 
 class CudaDevice:
@@ -58,11 +69,16 @@ class CudaDevice:
         self._flush = torch.empty(flush_bytes, dtype=torch.int8, device=self.torch_device)
         self._clock = NvmlClock(str(getattr(properties, "uuid", "")))
 
-    def seconds(self, run: Run) -> float:
-        """Time between two events around the call."""
+    def seconds(self, run: Run, *, cold: bool = True) -> float:
+        """Time between two events around the call.
+
+        While the device overwrites its cache, the call and both events are queued behind it, so
+        that the time holds no launch of the first kernel.
+        """
         event: Any = torch.cuda.Event  # torch ships no types for it
         begin, end = event(enable_timing=True), event(enable_timing=True)
-        self._flush.zero_()
+        if cold:
+            self._flush.zero_()
         begin.record()
         run()
         end.record()
@@ -76,6 +92,13 @@ class CudaDevice:
     def mhz(self) -> float | None:
         """Clock of the multiprocessors."""
         return self._clock.mhz()
+
+    def busy(self) -> list[str]:
+        """Warn if NVML saw the device at work before this process used it."""
+        share = self._clock.busy_share()
+        if share is None or share < IDLE_SHARE:
+            return []
+        return [f"the device was not idle: {share:.0%} busy with other programs just before"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +132,54 @@ class Taken:
     def facts(self) -> dict[str, Any]:
         """Samples, interquartile range over median, and clocks, as ceilings.json names them."""
         low, middle, high = statistics.quantiles(self.seconds, n=4)
-        clocks = {"before_mhz": self.before_mhz, "after_mhz": self.after_mhz}
-        return {"samples": len(self.seconds), "spread": (high - low) / middle, "clocks": clocks}
+        spread = (high - low) / middle
+        return {"samples": len(self.seconds), "spread": spread, "clocks": self.clocks}
+
+    @property
+    def clocks(self) -> dict[str, float | None]:
+        """Clocks, as ceilings.json names them."""
+        return {"before_mhz": self.before_mhz, "after_mhz": self.after_mhz}
 
 
-def take(device: Device, run: Run, effort: Effort) -> Taken:
+def take(device: Device, run: Run, effort: Effort, *, cold: bool = True) -> Taken:
     """Time repeated calls after warming up: at least five, then until the budget is spent."""
-    device.seconds(run)
-    first = device.seconds(run)
+    device.seconds(run, cold=cold)
+    first = device.seconds(run, cold=cold)
     for _ in range(min(20, int(effort.budget_s / 4 / max(first, 1e-6)))):
-        device.seconds(run)
+        device.seconds(run, cold=cold)
     before = device.mhz()
     taken: list[float] = []
     stop = time.perf_counter() + effort.budget_s
     while len(taken) < effort.repeats and (len(taken) < 5 or time.perf_counter() < stop):
-        taken.append(device.seconds(run))
+        taken.append(device.seconds(run, cold=cold))
     return Taken(tuple(taken), before, device.mhz())
 
 
-def sustained_s(device: Device, run: Run, effort: Effort) -> float:
-    """Mean seconds per call while calling without a pause."""
+@dataclass(frozen=True, slots=True)
+class Sustained:
+    """Mean seconds per call without a pause, and the clock while that went on."""
+
+    seconds: float
+    mhz: float | None
+
+
+def sustain(device: Device, run: Run, effort: Effort, once_s: float) -> Sustained:
+    """Call without a pause; once_s: what a single call takes, roughly."""
+    together = max(4, min(256, int(QUEUED_S / max(once_s, 1e-9))))
     calls = 0
     device.synchronize()
     begin = time.perf_counter()
-    while time.perf_counter() - begin < effort.sustained_s:
-        for _ in range(4):
-            run()
-        calls += 4
+    while not calls or time.perf_counter() - begin < effort.sustained_s:
+        _queue(run, together)
+        calls += together
         device.synchronize()
-    return (time.perf_counter() - begin) / calls
+    spent = time.perf_counter() - begin
+    _queue(run, together)  # so that the clock is read of a device at work
+    mhz = device.mhz()
+    device.synchronize()
+    return Sustained(spent / calls, mhz)
+
+
+def _queue(run: Run, calls: int) -> None:
+    for _ in range(calls):
+        run()

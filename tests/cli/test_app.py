@@ -24,7 +24,7 @@ OPTIONS = {
         ),
     },
     "analyze": {"--out", "--json", "--step-nvtx", "--jobs", "--engine"},
-    "report": {"--light", "--out", "--redact"},
+    "report": {"--light", "--out", "--redact", "--json"},
     "compare": {
         "--base",
         "--new",
@@ -34,7 +34,7 @@ OPTIONS = {
         "--json",
         "--format",
     },
-    "ceilings": {"--ranks", "--quick", "--out", "--json"},
+    "ceilings": {"--ranks", "--threads", "--quick", "--out", "--json"},
     "roofline": {
         "--ceilings",
         "--plot",
@@ -53,8 +53,8 @@ OPTIONS = {
         *("--schedule", "--micro-batches"),
     },
     "recipes": {"--json"},
-    "capture": {"--steps"},
-    "dump": set(),
+    "capture": {"--steps", "--json"},
+    "dump": {"--json"},
     "scale": {
         *("--ranks", "--mode", "--batch", "--repeats", "--from", "--out", "--steps", "--window"),
         *("--time-limit", "--predict", "--network", "--alpha", "--use-oversubscribed", "--json"),
@@ -66,12 +66,12 @@ OPTIONS = {
     },
     "writeup": {
         *("--out", "--measure", "--repeats", "--window", "--time-limit", "--scale", "--faults"),
-        *("--figures", "--price-per-gpu-hour"),
+        *("--figures", "--price-per-gpu-hour", "--json"),
     },
     "optimize": {
         *("--recipe", "--allow", "--budget", "--workdir", "--allow-writes", "--out", "--json"),
     },
-    "export": {"--format", "--out", "--redact"},
+    "export": {"--format", "--out", "--redact", "--json"},
     "schema": set(),
     "doctor": {"--json"},
 }

@@ -21,9 +21,9 @@ from perfkit.profiler.measure import collectives, compute, machine, memory, stor
 
 CALL_MS = 2.0
 """What lies between any two events."""
-MEMORY_BYTES = 1 << 26
-L2_BYTES = 1 << 17
-ARRAY_BYTES = 1 << 20
+MEMORY_BYTES = 1 << 28
+L2_BYTES = 1 << 19
+ARRAY_BYTES = 1 << 22
 ELEMENTS = 1 << 16
 PRODUCTS = ((64, 64, 64), (128, 128, 128))
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -74,7 +74,7 @@ def chain(code: str) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 @contextlib.contextmanager
-def stand_in(clocks_mhz: Iterator[int]) -> Iterator[OnHost]:
+def stand_in(clocks_mhz: Iterator[int], busy_percent: int = 0) -> Iterator[OnHost]:
     """Replace torch.cuda and NVML; `clocks_mhz` is what NVML says, call after call."""
     properties = SimpleNamespace(
         L2_cache_size=L2_BYTES, uuid=UUID, name="Stand-in H200", total_memory=MEMORY_BYTES
@@ -94,6 +94,7 @@ def stand_in(clocks_mhz: Iterator[int]) -> Iterator[OnHost]:
         "nvmlInit": lambda: None,
         "nvmlDeviceGetHandleByUUID": lambda name: name,
         "nvmlDeviceGetClockInfo": lambda name, _: _clock(name, clocks_mhz),
+        "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=busy_percent, memory=0),
     }
     with contextlib.ExitStack() as stack:
         for name, value in cuda.items():
@@ -121,8 +122,9 @@ def main() -> None:
     """Measure collectives over one rank; NCCL's part is played by gloo."""
     join = dist.init_process_group
 
-    def joined(backend: str) -> None:
+    def joined(backend: str, *, device_id: torch.device) -> None:
         assert backend == "nccl"
+        assert device_id == torch.device("cuda", 0)
         join("gloo")
 
     with stand_in(iter(())), mock.patch.object(dist, "init_process_group", joined):
