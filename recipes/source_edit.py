@@ -4,6 +4,7 @@ Each returns the new source, or None where the code at that line is not what it 
 """
 
 import ast
+import textwrap
 from collections.abc import Mapping, Sequence
 
 
@@ -57,23 +58,29 @@ def succeed_assignment(
 ) -> str | None:
     """Put `body` behind the statement that calls one of `names`; {name} is what it is bound to.
 
-    A returned call is bound to `name` first.
+    A returned call is bound to `name` first. Behind `x = call if condition else other` the body is
+    only for an x that the call made.
     """
     call, found = call_at(source, line, names), statement_at(source, line)
     if call is None or found is None:
         return None
     lines = source.splitlines(keepends=True)
     first, last = found.lineno - 1, found.end_lineno or found.lineno
-    indent = _indent(lines[first])
     if isinstance(found, ast.Return) and _same(found.value, call):
         lines[first] = lines[first].replace("return ", f"{name} = ", 1)
         body = f"{body.format(name=name)}\nreturn {name}"
-    elif isinstance(found, ast.Assign) and _same(found.value, call) and len(found.targets) == 1:
-        body = body.format(name=ast.unparse(found.targets[0]))
+    elif isinstance(found, ast.Assign) and len(found.targets) == 1 and _gives(found.value, call):
+        target = ast.unparse(found.targets[0])
+        body = body.format(name=target)
+        if isinstance(found.value, ast.IfExp):
+            body = f"if isinstance({target}, {ast.unparse(call.func)}):\n" + textwrap.indent(
+                body, "    "
+            )
     else:
         return None
-    added = [f"{indent}{text}\n" if text else "\n" for text in body.splitlines()]
-    return "".join([*lines[:last], *added, *lines[last:]])
+    return "".join(
+        [*lines[:last], f"{textwrap.indent(body, _indent(lines[first]))}\n", *lines[last:]]
+    )
 
 
 def precede_argument(
@@ -128,6 +135,12 @@ def _start(node: ast.stmt | ast.expr) -> tuple[int, int]:
 
 def _same(node: ast.expr | None, other: ast.expr) -> bool:
     return node is not None and _start(node) == _start(other) and type(node) is type(other)
+
+
+def _gives(value: ast.expr, call: ast.expr) -> bool:
+    """Whether a value is this call, or may be by a condition."""
+    may_be = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+    return any(_same(each, call) for each in may_be)
 
 
 def _indent(text: str) -> str:

@@ -109,3 +109,13 @@ def test_what_is_not_there_is_not_changed() -> None:
     assert give_keywords("m = DDP(DDP(a))\n", 1, ("DDP",), {"x": "1"}) is None
     assert wrap_statement("for i in x: pass\n", 2, "with a:") is None
     assert succeed_assignment("f(DDP(a))\n", 1, ("DDP",), "b", "m") is None
+    assert succeed_assignment("m = f(DDP(a)) if c else a\n", 1, ("DDP",), "b", "m") is None
+
+
+def test_what_is_done_to_a_model_that_may_be_wrapped_asks_whether_it_is() -> None:
+    source = "def f(c, a):\n    m = nn.DDP(a) if c else a\n    return m\n"
+    after = succeed_assignment(source, 2, ("DDP",), "def hook():\n    pass\n\n{name}.on(hook)", "m")
+    assert after == (
+        "def f(c, a):\n    m = nn.DDP(a) if c else a\n    if isinstance(m, nn.DDP):\n"
+        "        def hook():\n            pass\n\n        m.on(hook)\n    return m\n"
+    )

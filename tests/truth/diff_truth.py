@@ -54,6 +54,8 @@ def change(case: Case, label: str, folder: Path, trial: Path) -> Scripts:
         shutil.copytree(script.parent, folder / name, ignore=ignore)
     (choice,) = parse(label, BY_ID)
     diff = source_change(choice, read_log(run), script.parent).diff
+    if not diff:
+        raise SystemExit(f"{case.recipe}: the place in {script} cannot be edited, there is no diff")
     (folder / f"{case.recipe}.patch").write_text(diff)
     apply = ("git", "apply", f"../{case.recipe}.patch")
     outside = {"GIT_CEILING_DIRECTORIES": str(folder)}
