@@ -51,8 +51,12 @@ class Experiment:
         *,
         on_begin: Callable[[Beginning], None] | None = None,
         retries: bool = True,
+        elsewhere: str = ledger.ELSEWHERE,
     ) -> None:
-        """`retries`: whether runs that failed in an earlier experiment are run again."""
+        """`retries`: whether runs that failed in an earlier experiment are run again.
+
+        `elsewhere`: what tells the user how to name another folder.
+        """
         self.folder = folder.absolute()
         self.limits = limits
         self.side_effects: SideEffects | None = None
@@ -61,10 +65,8 @@ class Experiment:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(
-                f"cannot write {folder}: {error.strerror}", hint="name a folder with --out DIR"
-            ) from error
-        self._ledger = Ledger(self.folder)
+            raise SetupError(f"cannot write {folder}: {error.strerror}", hint=elsewhere) from error
+        self._ledger = Ledger(self.folder, elsewhere=elsewhere)
 
     def run(self, trials: Sequence[Trial]) -> Iterator[Ended]:
         """Yield how each trial ended. Raises KeyboardInterrupt once a trial was interrupted.

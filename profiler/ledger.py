@@ -18,6 +18,7 @@ from perfkit.trace.runner import Trial
 
 SCHEMA_VERSION = 1
 FILE = "ledger.jsonl"
+ELSEWHERE = "name another folder with --out DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,10 @@ class Entry:
 class Ledger:
     """The ledger of one experiment folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, elsewhere: str = ELSEWHERE) -> None:
+        """`elsewhere`: how the user names another folder."""
         self.path = folder / FILE
+        self.elsewhere = elsewhere
         self.entries = _read(self.path)
 
     def finished(self, trial: Trial, key: str, *, failed_too: bool = False) -> Entry | None:
@@ -48,8 +51,9 @@ class Ledger:
             return None
         if known.key != key:
             raise SetupError(
-                f"{self.path.parent} holds {trial.name} of another command or other options",
-                hint="name a new folder with --out DIR",
+                f"{self.path.parent} holds {trial.name} of another command, other options or "
+                "another version of perfkit",
+                hint=self.elsewhere,
             )
         return known
 

@@ -7,12 +7,15 @@ import typer
 
 from perfkit.cli import console
 
+SCHEMA_VERSION = 1
+
 
 def command(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run that is going on.")
     ],
     steps: Annotated[int, typer.Option(min=1, max=1000, help="How many steps to trace.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was traced as JSON.")] = False,
 ) -> None:
     """Trace some steps of a training that is already running, the same ones on all ranks.
 
@@ -43,4 +46,16 @@ def command(
         )
     if missing:
         console.say(f"warning: no trace of rank {', '.join(map(str, missing))}")
+    if as_json:
+        console.tell_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "run": str(run.absolute()),
+                "first_step": window.first,
+                "last_step": window.last,
+                "ranks": sorted({folder.rank for folder in ranks} - set(missing)),
+                "missing_ranks": missing,
+            }
+        )
+        return
     console.suggest(f"perfkit analyze {console.shown(run)}")

@@ -1,6 +1,5 @@
 """`perfkit compare`: what changed between runs, and a gate that knows noise."""
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -112,9 +111,11 @@ def command(
     before, after = sides(runs or [], base or [], new or [])
     allowed = share(max_slowdown, "--max-slowdown")
     spread = share(single_run_sd, "--single-run-sd")
-    arms = recalled(before), recalled(after)
-    known = compare_calibration.read(calibration) if calibration else ()
-    found = compare.compare(*arms, max_slowdown=allowed, single_run_sd=spread, calibrated=known)
+    with console.progress("reading the runs") as doing:
+        arms = recalled(before), recalled(after)
+        known = compare_calibration.read(calibration) if calibration else ()
+        doing("comparing")
+        found = compare.compare(*arms, max_slowdown=allowed, single_run_sd=spread, calibrated=known)
     if isinstance(found, Refusal):
         raise InputError(found.reason, hint=found.remedy)
     if calibration is not None:
@@ -178,10 +179,7 @@ def recalled(paths: Sequence[Path]) -> "list[Analysis]":
 def show(found: "Comparison", *, as_json: bool, format_: Format) -> None:
     """Print the comparison on stdout."""
     if as_json:
-        import msgspec
-
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
-        sys.stdout.flush()
+        console.tell_json(found)
         return
     from perfkit.report import comparison_text
 

@@ -2,25 +2,26 @@
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from perfkit.cli import folding
+from perfkit.cli.status_line import StatusLine
 
-QUIET_SECONDS = 1.0
 DEFAULT_WIDTH = 100
 
 
 def say(line: str) -> None:
     """Write one line to stderr."""
+    _make_room()
     print(f"perfkit: {line}", file=sys.stderr)
 
 
 def suggest(line: str) -> None:
     """Name the next command to run, on stderr."""
+    _make_room()
     print(f"Next: {line}", file=sys.stderr)
 
 
@@ -33,7 +34,19 @@ def tell(text: str) -> None:
     """Write a result to stdout, folded to the terminal's width or to COLUMNS; whole to a pipe."""
     if sys.stdout.isatty() or _wanted():
         text = folding.fold(text, width(sys.stdout))
+    _make_room()
     print(text)
+
+
+def tell_json(document: object) -> None:
+    """Write a result to stdout as JSON and nothing else, for programs."""
+    import msgspec
+
+    content = msgspec.json.format(msgspec.json.encode(document), indent=1)
+    _make_room()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content + b"\n")
+    sys.stdout.flush()
 
 
 def _wanted() -> int:
@@ -69,33 +82,30 @@ def shown(path: Path) -> str:
 def progress(what: str) -> Iterator[Callable[[str], None]]:
     """Show on a terminal's stderr that work which takes over a second is going on.
 
-    Yields a function that changes the text.
+    Yields a function that changes the text. Work inside work shows its own text meanwhile.
     """
-    line = [what]
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    line = _status[-1] if _status else StatusLine(width(sys.stderr))
+    _status[:] = [line]
+    work = line.begin(what)
 
     def show(text: str) -> None:
-        line[0] = text
+        work.text = text
 
-    if not sys.stderr.isatty():
-        yield show
-        return
-    done = threading.Event()
-    ticker = threading.Thread(target=_tick, args=(line, done), daemon=True)
-    ticker.start()
     try:
         yield show
     finally:
-        done.set()
-        ticker.join()
+        line.end(work)
+        if line.idle:
+            _status.clear()
 
 
-def _tick(line: list[str], done: threading.Event) -> None:
-    """Rewrite one line every second until done, then clear it."""
-    seconds = 0
-    while not done.wait(QUIET_SECONDS):
-        seconds += 1
-        sys.stderr.write(f"\r\x1b[Kperfkit: {line[0]} ({seconds} s)")
-        sys.stderr.flush()
-    if seconds:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+def _make_room() -> None:
+    for line in _status:
+        line.clear()
+
+
+_status: list[StatusLine] = []
+"""The terminal's, while something is going on."""

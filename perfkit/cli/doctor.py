@@ -1,7 +1,5 @@
 """`perfkit doctor`: what this machine lets perfkit see, and how to see more."""
 
-import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,8 +26,8 @@ def command(
     with console.progress("checking"):
         checks = environment.check_all()
     if as_json:
-        document = {"schema_version": 1, "checks": [dataclasses.asdict(check) for check in checks]}
-        print(json.dumps(document, indent=2))
+        document = {"schema_version": 1, "checks": checks}
+        console.tell_json(document)
         return
     console.tell("\n".join(lines(checks, color=console.has_color(sys.stdout))))
     console.suggest("perfkit profile -- torchrun --nproc-per-node=2 train.py")

@@ -8,11 +8,16 @@ import typer
 
 from perfkit.cli import console
 
+SCHEMA_VERSION = 1
+
 
 def command(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run that is going on.")
     ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the stacks and all else as JSON.")
+    ] = False,
 ) -> None:
     """Write every rank's Python stacks, last step and last collective, and show them.
 
@@ -20,9 +25,19 @@ def command(
     to trace processes; without them the rest is shown, and why. Example: perfkit
     dump RUN
     """
-    from perfkit.profiler.dump import dump, text_of
+    from perfkit.profiler.dump import behind, dump, text_of
 
     with console.progress("asking the ranks"):
         found = dump(run)
+    if as_json:
+        console.tell_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "folder": str(found.folder.absolute()),
+                "behind": behind(found.ranks),
+                "ranks": found.ranks,
+            }
+        )
+        return
     sys.stdout.write(text_of(found.ranks))
     console.suggest(f"less {console.shown(found.folder)}/dump.txt")

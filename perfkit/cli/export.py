@@ -4,6 +4,7 @@ import gzip
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from perfkit.trace.redaction import Redaction
 
     Load = Callable[[RankRecord], RankTrace]
+
+
+SCHEMA_VERSION = 1
 
 
 class Format(StrEnum):
@@ -60,6 +64,9 @@ def command(
         bool,
         typer.Option("--redact", help="Replace hosts, users, paths and arguments by aliases."),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print which files were written as JSON.")
+    ] = False,
 ) -> None:
     """Write a run for other tools, with the clocks of all ranks aligned.
 
@@ -69,22 +76,56 @@ def command(
     from perfkit.trace import run as run_folder
     from perfkit.trace.redaction import Redaction, originals
 
-    run = run_folder.open_run(paths)
+    with console.progress("opening"):
+        run = run_folder.open_run(paths)
     target = out or _default_place(run, format)
     facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
     redaction = Redaction(originals(facts), hidden=redact)
     try:
-        if format is Format.speedscope:
-            _write_stacks(run, redaction, target)
-        elif format is Format.tensorboard:
-            _write_scalars(run, redaction, target)
-        else:
-            _write_aligned(run, redaction, target, format)
+        written = write(run, redaction, target, format)
     except OSError as error:
         raise UsageError(
             f"cannot write {target}: {error.strerror or error}",
             hint="name another place with --out",
         ) from error
+    if written.unaligned:
+        console.say(
+            f"the clocks of ranks {_some(written.unaligned)} could not be aligned: times as "
+            "recorded"
+        )
+    show(run, written, target, format, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The files that were made, and the ranks whose clocks are as they were recorded."""
+
+    files: tuple[Path, ...]
+    unaligned: tuple[int, ...] = ()
+
+
+def write(run: "Run", redaction: "Redaction", target: Path, format: Format) -> Written:
+    """Write the run. Raises InputError where it holds nothing to write, OSError."""
+    if format is Format.speedscope:
+        return _write_stacks(run, redaction, target)
+    if format is Format.tensorboard:
+        return _write_scalars(run, redaction, target)
+    return _write_aligned(run, redaction, target, format)
+
+
+def show(run: "Run", written: Written, target: Path, format: Format, *, as_json: bool) -> None:
+    """Say what was written, and what opens it."""
+    if as_json:
+        console.tell_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "format": format.value,
+                "ranks": [record.rank for record in run.ranks],
+                "unaligned_ranks": written.unaligned,
+                "written": [str(file.absolute()) for file in written.files],
+            }
+        )
+        return
     print(console.shown(target))
     if format in NEXT:
         console.suggest(NEXT[format].format(console.shown(target)))
@@ -97,27 +138,35 @@ NEXT = {
 }
 
 
-def _write_aligned(run: "Run", redaction: "Redaction", target: Path, format: Format) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aligned:
+    """A run whose ranks' clocks are known against each other."""
+
+    run: "Run"
+    load: "Load"
+    offsets_ns: Mapping[int, int]
+    redaction: "Redaction"
+
+
+def _write_aligned(run: "Run", redaction: "Redaction", target: Path, format: Format) -> Written:
     from perfkit.analyzers.alignment import align_ranks
     from perfkit.trace import run as run_folder
 
     load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
-    with console.progress("aligning clocks"):
+    with console.progress("aligning clocks") as doing:
         known = align_ranks(run, load)
-    offsets = {rank: offset or 0 for rank, offset in known.items()}
-    with console.progress("writing"):
+        offsets = {rank: offset or 0 for rank, offset in known.items()}
+        aligned = Aligned(run=run, load=load, offsets_ns=offsets, redaction=redaction)
+        doing("writing")
         if format is Format.perfetto:
-            _write_perfetto(run, load, offsets, redaction, target)
+            files = _write_perfetto(aligned, target)
         else:
-            _write_tables(run, load, offsets, redaction, target, format)
+            files = _write_tables(aligned, target, format.value)
     unaligned = sorted(rank for rank, offset in known.items() if offset is None)
-    if unaligned and len(known) > 1:
-        console.say(
-            f"the clocks of ranks {_some(unaligned)} could not be aligned: times as recorded"
-        )
+    return Written(files=files, unaligned=tuple(unaligned) if len(known) > 1 else ())
 
 
-def _write_stacks(run: "Run", redaction: "Redaction", target: Path) -> None:
+def _write_stacks(run: "Run", redaction: "Redaction", target: Path) -> Written:
     from perfkit.trace.export_speedscope import speedscope, stack_files
 
     files = stack_files(run.path) if run.path is not None else []
@@ -127,24 +176,26 @@ def _write_stacks(run: "Run", redaction: "Redaction", target: Path) -> None:
         )
     with console.progress("writing"):
         _write_whole(target, iter([speedscope(files, f"perfkit {run.run_id}", redaction)]))
+    return Written(files=(target,))
 
 
-def _write_scalars(run: "Run", redaction: "Redaction", target: Path) -> None:
+def _write_scalars(run: "Run", redaction: "Redaction", target: Path) -> Written:
     from perfkit.trace.export_tensorboard import event_files
 
-    written = 0
+    written = []
     with console.progress("writing"):
         for place, content in event_files(run, redaction):
             _write_whole(target / place, content)
-            written += 1
+            written.append(target / place)
     if not written:
         raise InputError(
             "the run holds no step lines and no telemetry",
             hint="perfkit profile records them; a lone trace does not",
         )
+    return Written(files=tuple(written))
 
 
-def _some(ranks: list[int]) -> str:
+def _some(ranks: tuple[int, ...]) -> str:
     return ", ".join(map(str, ranks[:8])) + (", ..." if len(ranks) > 8 else "")
 
 
@@ -160,25 +211,20 @@ def _default_place(run: "Run", format: Format) -> Path:
     return home / "export" / name
 
 
-def _write_perfetto(
-    run: "Run",
-    load: "Load",
-    offsets: Mapping[int, int],
-    redaction: "Redaction",
-    target: Path,
-) -> None:
+def _write_perfetto(aligned: Aligned, target: Path) -> tuple[Path, ...]:
     from perfkit.trace.export_perfetto import Axis, origin_of, perfetto
     from perfkit.version import __version__
 
-    starts = {}
+    run, starts = aligned.run, {}
     for record in run.ranks:
-        events = load(record).events
+        events = aligned.load(record).events
         if len(events):
             starts[record.rank] = int(events.start_ns[0])
-    axis = Axis(offsets_ns=offsets, origin_ns=origin_of(starts, offsets))
+    axis = Axis(offsets_ns=aligned.offsets_ns, origin_ns=origin_of(starts, aligned.offsets_ns))
     about = {"perfkit": __version__, "ranks": len(run.ranks), "world_size": run.world_size}
-    text = perfetto(map(load, run.ranks), axis, about, redaction)
+    text = perfetto(map(aligned.load, run.ranks), axis, about, aligned.redaction)
     _write_whole(target, text)
+    return (target,)
 
 
 def _write_whole(target: Path, text: Iterator[bytes]) -> None:
@@ -199,24 +245,19 @@ def _write_whole(target: Path, text: Iterator[bytes]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _write_tables(
-    run: "Run",
-    load: "Load",
-    offsets: Mapping[int, int],
-    redaction: "Redaction",
-    target: Path,
-    format: Format,
-) -> None:
+def _write_tables(aligned: Aligned, target: Path, suffix: str) -> tuple[Path, ...]:
     import polars as pl
 
     from perfkit.trace.export_tables import collective_table, event_table, step_table, write_table
 
-    steps, collectives = [], []
-    for record in run.ranks:
-        trace, offset = load(record), offsets.get(record.rank, 0)
-        place = target / "events" / f"rank{record.rank:05d}.{format.value}"
-        write_table(event_table(trace, offset, redaction), place)
+    written, steps, collectives = [], [], []
+    for record in aligned.run.ranks:
+        trace, offset = aligned.load(record), aligned.offsets_ns.get(record.rank, 0)
+        written.append(target / "events" / f"rank{record.rank:05d}.{suffix}")
+        write_table(event_table(trace, offset, aligned.redaction), written[-1])
         steps.append(step_table(trace, offset))
-        collectives.append(collective_table(trace, offset, redaction))
-    write_table(pl.concat(steps), target / f"steps.{format.value}")
-    write_table(pl.concat(collectives), target / f"collectives.{format.value}")
+        collectives.append(collective_table(trace, offset, aligned.redaction))
+    for name, tables in (("steps", steps), ("collectives", collectives)):
+        written.append(target / f"{name}.{suffix}")
+        write_table(pl.concat(tables), written[-1])
+    return tuple(written)

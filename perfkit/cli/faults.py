@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,8 +207,7 @@ def report(found: "Faults", home: Path, *, as_json: bool) -> None:
     results.write(home / "faults.json", msgspec.json.format(document, indent=1) + b"\n")
     results.write(home / "faults.html", faults_page.render(found).encode())
     if as_json:
-        sys.stdout.buffer.write(document + b"\n")
-        sys.stdout.flush()
+        console.tell_json(found)
     else:
         console.tell(faults_text.render(found, report_path=console.shown(home / "faults.html")))
     if not found.passed:

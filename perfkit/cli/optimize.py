@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -92,14 +91,11 @@ def command(
 
 def show(found: "Optimization", home: Path, *, as_json: bool) -> None:
     """Print what was found."""
-    import msgspec
-
     from perfkit.cli.optimizing import FILE, PAGE
     from perfkit.report import optimize_text
 
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
-        sys.stdout.flush()
+        console.tell_json(found)
     else:
         console.tell(optimize_text.render(found, report_path=console.shown(home / PAGE)))
     if found.stack:

@@ -1,6 +1,5 @@
 """`perfkit recipes`: every fix that perfkit knows, one in detail, or which fit a run."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,10 +59,12 @@ def _on_a_run(path: Path, as_json: bool) -> None:
     from perfkit.report import recipes_text
     from perfkit.trace import run as run_folder
 
-    run = run_folder.open_run([path])
-    analysis = results.recall(path)
-    situation = situation_of(analysis, run)
-    judged = [recipes_text.Judged(recipe=r, answer=judge(r, situation)) for r in RECIPES]
+    with console.progress("opening") as doing:
+        run = run_folder.open_run([path])
+        analysis = results.recall(path)
+        doing("judging recipes")
+        situation = situation_of(analysis, run)
+        judged = [recipes_text.Judged(recipe=r, answer=judge(r, situation)) for r in RECIPES]
     document = [
         {"recipe": j.recipe.id, "applies": isinstance(j.answer, Prediction), **asdict(j.answer)}
         for j in judged
@@ -81,7 +82,7 @@ def _document(recipe: Any) -> dict[str, Any]:
 
 def _show(document: Any, text: str, as_json: bool, *, code: bool = False) -> None:
     if as_json:
-        print(json.dumps(document, indent=2))
+        console.tell_json(document)
     elif code:
         print(text)  # what is to be copied into a script is not folded
     else:

@@ -11,6 +11,8 @@ from perfkit.errors import InputError
 if TYPE_CHECKING:
     from perfkit.analyzers.result import Analysis
 
+SCHEMA_VERSION = 1
+
 
 def command(
     run: Annotated[
@@ -43,6 +45,9 @@ def command(
             "--light", help="Leave plotly out: charts do not zoom, the page is 2 MB smaller."
         ),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print which files were written as JSON.")
+    ] = False,
 ) -> None:
     """Write the HTML report of an analysed run: one file that opens without a network.
 
@@ -54,15 +59,22 @@ def command(
     from perfkit.cli import beside, results
     from perfkit.report import html
 
-    run = beside.run_of(run)
-    analysis = results.recall(run)
-    page = out if out is not None else results.home(run) / results.REPORT_FILE
-    if redact:
-        page = out if out is not None else page.with_name("redacted.html")
-        analysis = _redacted(run, analysis)
-        results.write(page.with_suffix(".json"), analysis_of.encode(analysis))
-    more = () if redact else beside.sections(run if run.is_dir() else run.parent)
-    results.write(page, html.render(analysis, light=light, more=more).encode())
+    with console.progress("reading the analysis") as doing:
+        run = beside.run_of(run)
+        analysis = results.recall(run)
+        page = out or results.home(run) / ("redacted.html" if redact else results.REPORT_FILE)
+        written = [page]
+        if redact:
+            analysis = _redacted(run, analysis)
+            written.append(page.with_suffix(".json"))
+            results.write(written[-1], analysis_of.encode(analysis))
+        more = () if redact else beside.sections(results.home(run))
+        doing("writing the report")
+        results.write(page, html.render(analysis, light=light, more=more).encode())
+    if as_json:
+        files = [str(file.absolute()) for file in written]
+        console.tell_json({"schema_version": SCHEMA_VERSION, "written": files})
+        return
     print(console.shown(page))
     console.suggest(f"open {console.shown(page)} in a browser")
 

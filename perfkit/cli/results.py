@@ -19,6 +19,7 @@ from perfkit.report import html
 from perfkit.roofline import ceilings
 from perfkit.roofline.ceilings import Ceilings
 from perfkit.trace import run as run_folder
+from perfkit.trace import whatis
 from perfkit.trace.model import Run
 
 ANALYSIS_FILE = "analysis.json"
@@ -141,15 +142,20 @@ def recall(path: Path) -> Analysis:
     A run folder without one, or with one of another release, is analysed again. Raises InputError.
     """
     file = home(path) / ANALYSIS_FILE if path.is_dir() else path
+    content = b""
     try:
-        return analysis_of.decode(file.read_bytes())
+        content = file.read_bytes()
+        return analysis_of.decode(content)
     except (OSError, InputError) as error:
         if path.is_dir():
             run = run_folder.open_run([path])
             return analyse(run, measured_ceilings(run))
-        reason = error.strerror if isinstance(error, OSError) else error.message
+        if isinstance(error, OSError):
+            what = error.strerror
+        elif (what := whatis.what_is(content)[0]) in whatis.OBJECTS:
+            what = error.message
         raise InputError(
-            f"{path} is neither a run folder nor an analysis.json: {reason}",
+            f"{path} is neither a run folder nor an analysis.json: {what}",
             hint="perfkit analyze reads traces",
         ) from error
 

@@ -62,8 +62,6 @@ def command(
     transformer, for MFU, are read off the recorded shapes where those are plain; --layers and the
     like stand before them. Example: perfkit roofline RUN --ceilings ceilings.json --plot roof.svg
     """
-    import msgspec
-
     from perfkit.cli import results
     from perfkit.report import roofline_plot, roofline_text
     from perfkit.roofline.of_run import roofline_of
@@ -75,19 +73,20 @@ def command(
     given = GivenSizes(
         layers=layers, heads=heads, head_size=head_dim, sequence=sequence, parameters=parameters
     )
-    opened = run_folder.open_run([run])
-    measured = _ceilings(ceilings, run)
-    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(opened))
-    with console.progress("placing operators under their roofs"):
+    with console.progress("opening") as doing:
+        opened = run_folder.open_run([run])
+        measured = _ceilings(ceilings, run)
+        load = partial(run_folder.load_rank, cache=run_folder.cache_folder(opened))
+        doing("placing operators under their roofs")
         found = roofline_of(opened, load, measured, given)
     folder = results.writable(opened.path or results.elsewhere(opened), may_move=True, run=opened)
     page = folder / PAGE_FILE
-    results.write(page, roofline_plot.page(found).encode())
-    for file in plot or ():
-        results.write(file, _plotted(found, file))
+    with console.progress("drawing"):
+        results.write(page, roofline_plot.page(found).encode())
+        for file in plot or ():
+            results.write(file, _plotted(found, file))
     if as_json:
-        content = msgspec.json.format(msgspec.json.encode(found), indent=2)
-        sys.stdout.buffer.write(content + b"\n")
+        console.tell_json(found)
         return
     console.tell(roofline_text.run(found, width=console.width(sys.stdout)))
     written = [page, *(plot or ())]

@@ -1,6 +1,5 @@
 """`perfkit scale`: how a training scales over ranks, and why it loses efficiency."""
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -185,8 +184,7 @@ def show(found: "Scaling", home: Path, *, as_json: bool) -> None:
         results.write(home / "scale.html", scaling_page.render(found).encode())
         results.write(home / "scale.svg", scaling_page.drawing(found).encode())
     if as_json:
-        sys.stdout.buffer.write(document + b"\n")
-        sys.stdout.flush()
+        console.tell_json(found)
     else:
         console.tell(scaling_text.render(found, report_path=console.shown(home / "scale.html")))
     widest = found.points[-1].runs[0]

@@ -1,7 +1,5 @@
 """`perfkit schema`: what analysis.json may hold, for programs that read it."""
 
-import json
-
 from perfkit.cli import console
 
 
@@ -12,5 +10,5 @@ def command() -> None:
     """
     from perfkit.analyzers.result_schema import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    console.tell_json(json_schema())
     console.suggest("perfkit analyze RUN --json prints a document of this schema")

@@ -1,6 +1,5 @@
 """`perfkit whatif`: predict a change before making it, from a run that was captured."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -215,8 +214,8 @@ def pipeline(path: Path, schedule: str | None, micro_batches: int | None) -> "Ch
         )
     if (schedule is not None and name not in KNOWN) or (parts and not parts.isdigit()):
         raise UsageError(f"--schedule {schedule}: name one of {', '.join(KNOWN)}")
-    run = run_folder.open_run([path])
     with console.progress("looking for the pipeline"):
+        run = run_folder.open_run([path])
         facts = analyze(run, partial(run_folder.load_rank, cache=run_folder.cache_folder(run)))
     return pipeline_of(
         facts.pipeline,
@@ -246,13 +245,14 @@ def _answer(
     from perfkit.analyzers import whatif
     from perfkit.analyzers.refusal import Refusal
 
-    answer = whatif.ask(setting, changes)
+    with console.progress("replaying"):
+        answer = whatif.ask(setting, changes)
     if isinstance(answer, Refusal):
         raise InputError(answer.reason, hint=answer.remedy)
     if measured_ms is not None:
         whatif_calibration.add(file, answer, measured_ms)
     if as_json:
-        _print_json({**document(setting, [answer]), "measured_ms": measured_ms})
+        console.tell_json({**document(setting, [answer]), "measured_ms": measured_ms})
         return
     lines = combined(setting, answer)
     if measured_ms is not None:
@@ -267,16 +267,10 @@ def _search(setting: "Setting", *, as_json: bool) -> tuple[str, ...]:
     with console.progress("replaying"):
         answers = whatif.search(setting, whatif_changes.everything())
     if as_json:
-        _print_json(document(setting, answers))
+        console.tell_json(document(setting, answers))
     else:
         console.tell("\n".join(ranking(setting, answers)))
     return answers[0].options if answers else ("--search",)
-
-
-def _print_json(found: dict[str, Any]) -> None:
-    import msgspec
-
-    sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
 
 
 def _setting(path: Path, step_nvtx: str | None = None) -> "Setting":
@@ -286,13 +280,15 @@ def _setting(path: Path, step_nvtx: str | None = None) -> "Setting":
     from perfkit.analyzers.verdict import seed_of
     from perfkit.trace import run as run_folder
 
-    run = run_folder.open_run([path], step_pattern=step_nvtx or "")
-    load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
-    with console.progress("building the replay graph"):
+    with console.progress("opening") as doing:
+        run = run_folder.open_run([path], step_pattern=step_nvtx or "")
+        load = partial(run_folder.load_rank, cache=run_folder.cache_folder(run))
+        doing("building the replay graph")
         graph = build_graph(run, load)
-    if isinstance(graph, Refusal):
-        raise InputError(f"{console.shown(path)}: {graph.reason}", hint=graph.remedy)
-    return whatif.baseline(graph, whatif.fit_network(graph, seed=seed_of(run.run_id)))
+        if isinstance(graph, Refusal):
+            raise InputError(f"{console.shown(path)}: {graph.reason}", hint=graph.remedy)
+        doing("fitting the network")
+        return whatif.baseline(graph, whatif.fit_network(graph, seed=seed_of(run.run_id)))
 
 
 def document(setting: "Setting", answers: "Sequence[Answer]") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +18,10 @@ from perfkit.errors import InputError, UsageError
 if TYPE_CHECKING:
     from perfkit.cli.writeup_measure import Plan
     from perfkit.report.writeup.document import Document
+    from perfkit.report.writeup.evidence import Evidence
 
 COMMAND = "perfkit.command"
+SCHEMA_VERSION = 1
 
 
 class Lab(StrEnum):
@@ -99,6 +102,9 @@ def command(
             metavar="P", min=0, help="Price of a rank for an hour, for costs.", show_default=False
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was written and what is missing as JSON.")
+    ] = False,
 ) -> None:
     """Write a lab report from runs: tables, figures, and what was measured in words.
 
@@ -120,21 +126,30 @@ def command(
     given = list(runs or [])
     plan = None
     if measure:
-        plan, more = _measured(lab, target, given, words, repeats, window, time_limit)
-        given += more
+        wanted = Wanted(words=words, repeats=repeats, window=window, time_limit=time_limit)
+        plan = _measured(lab, target, given, wanted)
+        given += plan.runs
     if not given:
         raise UsageError(
             "no run to write about",
             hint=f"perfkit writeup {lab.value} BASE TUNED..., or --measure -- CMD",
         )
-    document = build(
-        lab, given, plan, shlex.join(words), _line(), scale or [], faults, price_per_gpu_hour
-    )
-    write(document, target, figures)
+    with console.progress("reading the runs") as doing:
+        evidence = collect(lab, given, plan, shlex.join(words), price_per_gpu_hour)
+        doing("writing")
+        document = build(lab, evidence, scale or (), faults)
+        files = write(document, target, figures)
+    show(lab, document, files, as_json=as_json)
 
 
-def _line() -> str:
-    return "perfkit " + shlex.join(sys.argv[1:])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be run, and how."""
+
+    words: Sequence[str]
+    repeats: int
+    window: str
+    time_limit: str
 
 
 def _check_png(target: Path) -> None:
@@ -148,15 +163,7 @@ def _check_png(target: Path) -> None:
     figure_png.check()
 
 
-def _measured(
-    lab: Lab,
-    target: Path,
-    given: Sequence[str],
-    words: Sequence[str],
-    repeats: int,
-    window: str,
-    time_limit: str,
-) -> "tuple[Plan, list[str]]":
+def _measured(lab: Lab, target: Path, given: Sequence[str], wanted: Wanted) -> "Plan":
     """Run what is missing beside the report. Raises InputError where the baseline fails."""
     from perfkit.cli import sweep, writeup_arms, writeup_measure
     from perfkit.profiler.experiment import Beginning, Experiment
@@ -167,29 +174,27 @@ def _measured(
         def begins(beginning: Beginning) -> None:
             show(f"run {beginning.number} of {beginning.total}: {beginning.trial.name}")
 
-        experiment = Experiment(home, sweep.limits(None, window, time_limit), on_begin=begins)
+        limits = sweep.limits(None, wanted.window, wanted.time_limit)
+        elsewhere = (
+            f"move {console.shown(home)} away and all is run anew, or name another report with "
+            f"--out, such as --out {console.shown(target.with_stem(f'{target.stem}-2'))}"
+        )
+        experiment = Experiment(home, limits, on_begin=begins, elsewhere=elsewhere)
         have = frozenset(one.role for one in writeup_arms.load(given)) if given else frozenset()
         try:
-            plan = writeup_measure.measure(lab.value, experiment, words, repeats, have)
+            return writeup_measure.measure(
+                lab.value, experiment, wanted.words, wanted.repeats, have
+            )
         except KeyboardInterrupt:
             console.suggest(f"the same line goes on from here ({console.shown(home)})")
             raise
-    return plan, plan.runs
 
 
-def build(
-    lab: Lab,
-    given: Sequence[str],
-    plan: "Plan | None",
-    cmd: str,
-    line: str,
-    scale: Sequence[Path],
-    faults: Path | None,
-    price: float | None = None,
-) -> "Document":
-    """Read everything and build the document. Raises InputError."""
+def collect(
+    lab: Lab, given: Sequence[str], plan: "Plan | None", cmd: str, price: float | None = None
+) -> "Evidence":
+    """Read the runs. Raises InputError."""
     from perfkit.cli import writeup_arms, writeup_measure
-    from perfkit.report.writeup import lab04, lab09
     from perfkit.report.writeup.evidence import BASE, Evidence
 
     loaded = writeup_arms.load(given)
@@ -201,13 +206,20 @@ def build(
         refused=plan.refused if plan else None,
     )
     machine = writeup_arms.machine_of(base, loaded)
-    found = Evidence(
+    return Evidence(
         machine=machine,
         arms=arms,
         traces=writeup_arms.traces_of(loaded),
         measure=f"perfkit writeup {lab.value} --measure -- {cmd or machine.command or 'CMD'}",
         price_per_rank_hour=price,
     )
+
+
+def build(lab: Lab, found: "Evidence", scale: Sequence[Path], faults: Path | None) -> "Document":
+    """Build the document. Raises InputError where the result of another command is none."""
+    from perfkit.report.writeup import lab04, lab09
+
+    line = "perfkit " + shlex.join(sys.argv[1:])
     if lab is Lab.lab04:
         return lab04.build(found, line)
     more = lab09.More(
@@ -235,40 +247,67 @@ def _document(folder: Path, name: str, kind: Any, made_by: str) -> Any:
     try:
         return msgspec.json.decode((folder / name).read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"{folder}: no {name} that can be read", hint=f"give a result of {made_by}"
+            f"{folder}: no {name} that can be read: {reason}", hint=f"give a result of {made_by}"
         ) from error
 
 
-def write(document: "Document", target: Path, drawn: Drawn = Drawn.svg) -> None:
-    """Write the document, its figures and its ledger, and say what is missing."""
+def write(document: "Document", target: Path, drawn: Drawn = Drawn.svg) -> list[Path]:
+    """Write the document, its figures and its ledger; return the files, the document first."""
     from perfkit.cli import results
     from perfkit.report.writeup import markdown, page
 
+    files = [target]
     if target.suffix == ".html":
         text = page.render(document)
     else:
         folder = target.with_name(f"{target.stem}-figures")
         text = markdown.render(document, folder.name, drawn.value)
-        _draw(document, folder, drawn)
+        files += _draw(document, folder, drawn)
     results.write(target, text.encode())
-    print(f"Wrote {console.shown(target)}: {document.words} words.")
     if document.ledger:
         ledger = target.with_name(f"{target.stem}-ledger.json")
         results.write(ledger, json.dumps(document.ledger, indent=1).encode() + b"\n")
-        print(f"Wrote {console.shown(ledger)}.")
+        files.append(ledger)
+    return files
+
+
+def show(lab: Lab, document: "Document", files: Sequence[Path], *, as_json: bool) -> None:
+    """Say what was written and what is missing."""
+    if as_json:
+        console.tell_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "lab": lab.value,
+                "words": document.words,
+                "words_of_analysis": document.words_of_analysis,
+                "missing": [{"what": gap.what, "command": gap.command} for gap in document.gaps],
+                "written": [str(file.absolute()) for file in files],
+            }
+        )
+        return
+    own = document.words_of_analysis
+    analysis = "" if own is None else f", {own} of them its analysis"
+    print(f"Wrote {console.shown(files[0])}: {document.words} words{analysis}.")
+    for file in files[1:]:
+        if file.suffix == ".json":
+            print(f"Wrote {console.shown(file)}.")
     for gap in document.gaps:
         print(f"Missing: {gap.what}")
     if document.gaps:
         console.suggest(document.gaps[0].command)
 
 
-def _draw(document: "Document", folder: Path, drawn: Drawn) -> None:
+def _draw(document: "Document", folder: Path, drawn: Drawn) -> list[Path]:
     from perfkit.cli import results
     from perfkit.report import figure_png
     from perfkit.report.writeup.document import Figure
 
+    files = []
     for block in document.blocks:
         if isinstance(block, Figure):
             data = block.svg.encode() if drawn is Drawn.svg else figure_png.render(block.svg)
-            results.write(folder / f"{block.name}.{drawn.value}", data)
+            files.append(folder / f"{block.name}.{drawn.value}")
+            results.write(files[-1], data)
+    return files

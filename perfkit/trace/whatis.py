@@ -26,20 +26,45 @@ _MAGICS = (
     (b"\0\0\xfe\xff", "text in UTF-32, not UTF-8", "convert it: iconv -f UTF-32 -t UTF-8"),
     (b"\xff\xfe", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16 -t UTF-8"),
+    (b"\x89PNG", "a PNG picture", _TRACE_HINT),
+    (b"\xff\xd8\xff", "a JPEG picture", _TRACE_HINT),
+    (b"GIF8", "a GIF picture", _TRACE_HINT),
+    (b"%PDF", "a PDF document", _TRACE_HINT),
     (b"{\0", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16LE -t UTF-8"),
     (b"\0{", "text in UTF-16, not UTF-8", "convert it: iconv -f UTF-16BE -t UTF-8"),
 )
 
+_ANALYSIS = "an analysis that perfkit wrote, not a recording"
+_BROKEN = "JSON that ends or breaks before its first event"
+_UNKNOWN = "JSON without traceEvents"
+OBJECTS = frozenset({_ANALYSIS, _BROKEN, _UNKNOWN})
+"""Of which whoever expected another document than a trace can say more."""
+_OWN = (
+    ({"verdict", "budget"}, _ANALYSIS, "give the run folder itself"),
+    ({"points", "fits"}, "a result of perfkit scale", "give one of its runs"),
+    ({"attempts", "diagnosed"}, "a result of perfkit optimize", "perfkit report shows its folder"),
+    ({"killed_rank", "fleet"}, "a result of perfkit faults", "give one of its runs"),
+    ({"ceilings", "copy_by_working_set"}, "ceilings that perfkit measured",
+     "give them with perfkit roofline RUN --ceilings FILE"),
+    ({"binding_constraint", "variants"}, "the ledger of a write-up", "give one of its runs"),
+)  # fmt: skip
+"""Keys by which perfkit's other files are known."""
+_VALUES = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+
 
 def describe(path: Path, text: bytes, *, torn: bool = False) -> InputError:
     """Return the error that names `path`, given its (decompressed) text or the start of it."""
-    what, hint = _name(text)
+    what, hint = what_is(text)
     if torn:
         what, hint = "a gzip file cut off before its first event", "copy the file again"
     return InputError(f"{path}: {what}", hint=hint)
 
 
-def _name(text: bytes) -> tuple[str, str]:
+def what_is(text: bytes) -> tuple[str, str]:
+    """Return what a file that is no trace is, by the (decompressed) text that it begins with.
+
+    The second text says what to do with it.
+    """
     if not text.strip():
         return "empty: it holds no events", "was the profiler stopped before the file was written?"
     for magic, what, hint in _MAGICS:
@@ -52,14 +77,24 @@ def _name(text: bytes) -> tuple[str, str]:
         return _name_object(text)
     if b"\x00" in text[:4096]:
         return "binary data, not a trace", _TRACE_HINT
-    return "text that is not JSON", _TRACE_HINT
+    return _name_text(text), _TRACE_HINT
+
+
+def _name_text(text: bytes) -> str:
+    if text.lstrip()[:1] == b"<":
+        return "an HTML or XML document"
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "text that is not JSON"
+    return f"JSON that holds nothing but {_VALUES.get(type(found), 'a number')}"
 
 
 def _name_object(text: bytes) -> tuple[str, str]:
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "JSON that ends or breaks before its first event", "copy or export the file again"
+        return _BROKEN, "copy or export the file again"
     keys: Mapping[str, Any] = document if isinstance(document, dict) else {}
     if "nodes" in keys and "schema" in keys:
         return (
@@ -71,6 +106,7 @@ def _name_object(text: bytes) -> tuple[str, str]:
             "a c10d flight-recorder dump, which has no kernels and no operators",
             "give the Kineto trace of the same run",
         )
-    if "verdict" in keys and "budget" in keys:
-        return "an analysis that perfkit wrote, not a recording", "give the run folder itself"
-    return "JSON without traceEvents", _TRACE_HINT
+    for own, what, hint in _OWN:
+        if own <= keys.keys():
+            return what, hint
+    return _UNKNOWN, _TRACE_HINT

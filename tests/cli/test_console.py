@@ -1,5 +1,6 @@
-"""Progress and colour appear on a terminal only."""
+"""Progress and colour appear on a terminal only, and leave whole lines whole."""
 
+import contextlib
 import io
 import os
 import pty
@@ -79,8 +80,8 @@ def test_results_are_folded_for_columns_and_whole_in_a_pipe(
 
 CODE = """
 import sys, time
-from perfkit.cli import console
-console.QUIET_SECONDS = 0.05
+from perfkit.cli import console, status_line
+status_line.QUIET_SECONDS = 0.05
 shown, write = [], sys.stderr.write
 sys.stderr.write = lambda text: (shown.append(text), write(text))[1]
 
@@ -91,7 +92,10 @@ def wait_for(text):
 
 with console.progress("thinking") as show:
     wait_for("thinking")
-    show("writing")
+    with console.progress("reading"):
+        wait_for("reading")
+        console.say("found one")
+    show("writing" + " much" * 100)
     wait_for("writing")
 """
 
@@ -100,23 +104,30 @@ def test_progress_is_silent_in_a_pipe() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, timeout=250
     )
-    assert (done.stdout, done.stderr) == ("", "")
+    assert (done.stdout, done.stderr) == ("", "perfkit: found one\n")
 
 
 def test_progress_shows_on_a_terminal_and_is_cleared() -> None:
     ours, theirs = pty.openpty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", CODE],
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            check=True,
-            timeout=250,
-        )
-        shown = os.read(ours, 4096).decode()
-    finally:
-        os.close(ours)
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE], stdout=subprocess.PIPE, stderr=theirs
+    ) as child:
         os.close(theirs)
-    assert done.stdout == b""
-    assert shown.index("perfkit: thinking") < shown.index("perfkit: writing")
+        shown = read_all(ours).decode()
+        assert (child.communicate(timeout=250)[0], child.returncode) == (b"", 0)
+    order = [shown.index(f"perfkit: {text}") for text in ("thinking", "reading", "writing")]
+    assert order == sorted(order)
+    assert "\r\x1b[Kperfkit: found one\r\n" in shown  # a line of its own
     assert shown.endswith("\r\x1b[K")
+    columns = max(len(line) for line in shown.replace("\x1b[K", "").split("\r"))
+    assert columns < console.DEFAULT_WIDTH  # what wraps could not be cleared
+
+
+def read_all(terminal: int) -> bytes:
+    """Return what is written to a terminal until its other side is closed."""
+    found = b""
+    with contextlib.suppress(OSError):  # how a terminal says that it is closed
+        while chunk := os.read(terminal, 4096):
+            found += chunk
+    os.close(terminal)
+    return found

@@ -76,6 +76,11 @@ def test_report_of_a_run_folder_and_of_an_analysis(perfkit: Call, recorded: Path
         (b"", "neither a run folder nor an analysis.json"),
         (b"{}", "neither a run folder nor an analysis.json"),
         (b"\x1f\x8b\x00", "neither a run folder nor an analysis.json"),
+        (b"42", "analysis.json: JSON that holds nothing but a number;"),
+        (b"[1]", "analysis.json: JSON that holds nothing but a list;"),
+        (b"\x89PNG\r\n", "analysis.json: a PNG picture;"),
+        (b'{"points": [], "fits": []}', "analysis.json: a result of perfkit scale;"),
+        (b'{"verdict": {}, "budget": {}}', "not an analysis of this version of perfkit"),
     ],
 )
 def test_report_of_something_else(perfkit: Call, tmp_path: Path, content: bytes, says: str) -> None:

@@ -1,5 +1,6 @@
 """`perfkit writeup`: files, refusals, and communication that is really off."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,22 @@ def test_a_report_and_its_figures_are_written(perfkit: Call, tmp_path: Path) -> 
     assert page.status == 0, page.err
     assert "The trap, beside the change that mattered" in (tmp_path / "lab09.html").read_text()
     assert (tmp_path / "lab09-ledger.json").is_file()
+
+
+def test_runs_of_something_else_are_refused_with_a_remedy_that_helps(
+    perfkit: Call, tmp_path: Path
+) -> None:
+    """Such as those of a version whose recipes set other variables."""
+    runs = tmp_path / "lab04-runs"
+    runs.mkdir()
+    entry = {"k": "run", "name": "base-run1", "key": "x", "ok": True, "reason": "", "seconds": 1}
+    (runs / "ledger.jsonl").write_text(json.dumps(entry) + "\n")
+    ended = perfkit("writeup", "lab04", "--measure", "--out", tmp_path / "lab04.md", "--", "true")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (125, "", 1)
+    assert f"{runs} holds base-run1 of another command" in ended.err
+    assert f"move {runs} away" in ended.err
+    assert f"--out {tmp_path / 'lab04-2.md'}" in ended.err
+    assert "--out DIR" not in ended.err
 
 
 def test_figures_can_be_pictures(perfkit: Call, tmp_path: Path) -> None:

@@ -65,3 +65,12 @@ def test_the_gate_of_the_example_workflow_is_the_command_line() -> None:
     options = {opt for p in app.load("compare").params for opt in p.opts}
     assert set(re.findall(r"--[\w-]+", gate)) <= options
     assert "set -o pipefail" in text  # or tee's status would hide the gate's
+
+
+def test_the_table_of_json_names_every_command_that_has_it() -> None:
+    page = (ROOT / "docs/command-line.md").read_text("utf-8")
+    table = page.partition("| command | what `--json` prints |")[2].partition("\n\n")[0]
+    named = [word for row in table.splitlines() for word in re.findall(r"`(\w+)`", row[:40])]
+    have = {n for n, _ in app.COMMANDS if any("--json" in p.opts for p in app.load(n).params)}
+    assert have == set(named) & {name for name, _ in app.COMMANDS}
+    assert {n for n, _ in app.COMMANDS} - have == {"profile", "schema"}  # the page says why

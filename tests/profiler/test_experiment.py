@@ -76,9 +76,9 @@ def test_one_failure_does_not_lose_the_rest_and_is_tried_again(run: Run, here: P
 
 def test_another_command_under_a_known_name_is_refused(run: Run) -> None:
     run(python("a", "pass"))
-    with pytest.raises(SetupError, match=r"another command or other options.*--out"):
+    with pytest.raises(SetupError, match=r"another command, other options.*--out DIR"):
         run(python("a", "print()"))
-    with pytest.raises(SetupError, match="another command or other options"):
+    with pytest.raises(SetupError, match="another command, other options"):
         run(python("a", "pass"), limits=Limits(steps=3))
 
 

@@ -66,12 +66,15 @@ def test_a_running_job_is_traced_dumped_and_sampled(tmp_path: Path, launch: Laun
     run = tmp_path / "run"
     process = launch("--steps=1000000", "--pause=0.05", windows=[[8, 12]], py_spy=True)
     until(lambda: len(list((run / "stacks").glob("*.raw"))) == 2)
-    captured = perfkit("capture", str(run), "--steps=3")
-    assert (captured.returncode, captured.stdout) == (0, "")
+    captured = perfkit("capture", str(run), "--steps=3", "--json")
+    assert captured.returncode == 0
     said = re.match(r"perfkit: 2 ranks will trace the steps (\d+) to (\d+), in", captured.stderr)
     assert said is not None
     first, last = int(said[1]), int(said[2])
     assert last == first + 2
+    told = json.loads(captured.stdout)
+    assert (told["first_step"], told["last_step"]) == (first, last)
+    assert (told["ranks"], told["missing_ranks"]) == ([0, 1], [])
     until(lambda: min(last_steps(run).values()) > last)
     for rank in ranks(run):
         assert rank.traces == ["trace-0008-0012.json", f"trace-{first:04d}-{last:04d}.json"]
@@ -94,6 +97,10 @@ def test_a_running_job_is_traced_dumped_and_sampled(tmp_path: Path, launch: Laun
     assert text.count("\nrank ") == 2
     assert text.count("    train (") == 2
     assert "moving" in text.split("\n\n", 1)[0] or text.startswith("\n")
+    again = json.loads(perfkit("dump", str(run), "--json").stdout)
+    assert [one["rank"] for one in again["ranks"]] == [0, 1]
+    assert all(one["last_step"] > last and one["stacks"] for one in again["ranks"])
+    assert sorted(Path(again["folder"]).glob("rank*.json"))
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=TIMEOUT_S)

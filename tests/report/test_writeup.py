@@ -12,7 +12,14 @@ from msgspec.structs import replace
 from perfkit import units
 from perfkit.analyzers.result import Analysis
 from perfkit.report.writeup import communication, iron, lab04, lab09, markdown, page
-from perfkit.report.writeup.document import Document, Figure, Gap, Grid, YourTurn
+from perfkit.report.writeup.document import (
+    Document,
+    Figure,
+    Gap,
+    Grid,
+    Heading,
+    YourTurn,
+)
 from perfkit.report.writeup.evidence import (
     BASE,
     SILENT,
@@ -110,7 +117,54 @@ def test_the_lab_s_table_has_its_five_rows() -> None:
     assert "+1.0%" in table.rows[1][4]
     assert not document.gaps
     assert 700 < document.words < 2500
+    assert document.words_of_analysis is not None
+    assert 300 < document.words_of_analysis < document.words - 300
     assert sum(isinstance(block, YourTurn) for block in document.blocks) >= 5
+
+
+def test_the_analysis_is_a_chapter_of_its_own() -> None:
+    """What the lab sheet calls so: causes, both ways to communication, each change, the sum."""
+    blocks = lab04.build(FULL, LINE).blocks
+    chapters = [b.text for b in blocks if isinstance(b, Heading) and b.level == 2]
+    assert chapters.index("Results") < chapters.index("Analysis")
+    begin = blocks.index(Heading(text="Analysis"))
+    end = blocks.index(Heading(text="Recommendations"))
+    own = [b for b in blocks[begin:end] if isinstance(b, Heading)]
+    assert [b.text for b in own if b.level == 4] == ["AMP", "Grad Accum", "DataLoader", "All"]
+    assert [b.text for b in own if b.level == 3] == [
+        "Where the time goes",
+        "Compute against communication",
+        "The optimizations, one by one",
+        "What did not help, and why",
+        "All together, and what is left",
+        "Your analysis",
+    ]
+    assert Document(title="t", blocks=blocks[:begin]).words_of_analysis is None
+    alone = Document(title="t", blocks=blocks[begin:end])
+    assert alone.words_of_analysis == alone.words
+    assert lab04.build(FULL, LINE).words_of_analysis == alone.words
+
+
+def test_what_did_not_help_says_what_became_of_the_time_it_works_on() -> None:
+    """The loader's input wait went as it should, and compute took longer instead."""
+
+    def changed(**factors: float) -> Analysis:
+        made = run(0.95)
+        times = {
+            key: None if t is None else replace(t, ms=t.ms * factors.get(key, 1.0))
+            for key, t in made.budget.classes.items()
+        }
+        return replace(made, budget=replace(made.budget, classes=times))
+
+    def told(made: Analysis) -> str:
+        other = Arm(role="loader", runs=("r",) * 3, analyses=(made, made, made))
+        text = markdown.render(lab04.build(evidence(BASELINE, other), LINE), "f")
+        return text.split("What did not help, and why")[1].split("###")[0]
+
+    text = told(changed(input_wait=0.1, compute=1.5))
+    assert "What it works on did get shorter, waiting for input" in text
+    assert "but not the rest: compute" in text
+    assert "What it works on did not get shorter" in told(changed(input_wait=1.2))
 
 
 def test_prediction_and_measurement_stand_side_by_side() -> None:

@@ -1,6 +1,10 @@
 """A write-up, typed and free of any output format. Texts are final; figures are SVG documents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+ANALYSIS = "Analysis"
+"""The chapter that a lab sheet calls so, and whose length it gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,20 @@ class Document:
     @property
     def words(self) -> int:
         """Words of running text: paragraphs and lists, without tables and places to fill in."""
-        texts = [block.text for block in self.blocks if isinstance(block, Paragraph)]
-        texts += [text for b in self.blocks if isinstance(b, Bullets) for text in b.items]
-        return sum(len(text.split()) for text in texts)
+        return _words(self.blocks)
+
+    @property
+    def words_of_analysis(self) -> int | None:
+        """The same of the analysis; None where the document has no chapter of that name."""
+        chapters = [i for i, b in enumerate(self.blocks) if isinstance(b, Heading) and b.level == 2]
+        ends = [*chapters[1:], len(self.blocks)]
+        for begin, end in zip(chapters, ends, strict=False):
+            if self.blocks[begin] == Heading(text=ANALYSIS):
+                return _words(self.blocks[begin:end])
+        return None
+
+
+def _words(blocks: Sequence[Block]) -> int:
+    texts = [block.text for block in blocks if isinstance(block, Paragraph)]
+    texts += [text for b in blocks if isinstance(b, Bullets) for text in b.items]
+    return sum(len(text.split()) for text in texts)

@@ -8,6 +8,7 @@ from perfkit.report.names import name
 from perfkit.report.roofline_basis import CONVENTIONS
 from perfkit.report.writeup import communication, figures, iron, lab04_changes, ledger, words
 from perfkit.report.writeup.document import (
+    ANALYSIS,
     Block,
     Bullets,
     Document,
@@ -40,10 +41,7 @@ def build(found: Evidence, line: str) -> Document:
         *words.setup(found),
         *words.method(found),
         *_baseline(found),
-        *_communication(found),
-        *lab04_changes.blocks(found),
         *_table(found),
-        *lab04_changes.did_not_help(found),
         *_analysis(found),
         *_recommendations(found),
         *words.threats(found),
@@ -119,6 +117,9 @@ def _baseline(found: Evidence) -> Iterator[Block]:
         yield Gap(what="operations by time: the baseline has no trace", command=found.measure)
     yield Heading(text="Utilisation", level=3)
     yield Bullets(items=tuple(_utilisation(found)))
+    drawn = figures.roofline(found.base)
+    if drawn is not None:
+        yield drawn
     yield Heading(text="Bottlenecks", level=3)
     if run.findings:
         yield Bullets(
@@ -164,14 +165,6 @@ def _utilisation(found: Evidence) -> Iterator[str]:
             "Of the arithmetic peak: cannot tell, no ceilings of this machine were given "
             "(perfkit ceilings --out RUN/ceilings.json, then perfkit analyze RUN)."
         )
-
-
-def _communication(found: Evidence) -> Iterator[Block]:
-    yield Heading(text="Compute against communication")
-    yield from communication.blocks(found)
-    drawn = figures.roofline(found.base)
-    if drawn is not None:
-        yield drawn
 
 
 def _table(found: Evidence) -> Iterator[Block]:
@@ -236,12 +229,20 @@ def _legend(found: Evidence) -> str:
 
 
 def _analysis(found: Evidence) -> Iterator[Block]:
+    """Yield the lab sheet's analysis: why the baseline takes its time, and what each change did."""
     run = found.base.first
-    yield Heading(text="Analysis")
-    yield from lab04_changes.narrative(found)
-    both = found.arm(ALL)
-    if both is not None:
-        yield Paragraph(text=lab04_changes.before_and_after(found, both))
+    yield Heading(text=ANALYSIS)
+    yield Heading(text="Where the time goes", level=3)
+    yield from lab04_changes.baseline(found)
+    yield Heading(text="Compute against communication", level=3)
+    yield from communication.blocks(found)
+    yield Heading(text="The optimizations, one by one", level=3)
+    yield from lab04_changes.blocks(found)
+    yield Heading(text="What did not help, and why", level=3)
+    yield from lab04_changes.did_not_help(found)
+    yield Heading(text="All together, and what is left", level=3)
+    yield from lab04_changes.together(found)
+    yield Heading(text="Your analysis", level=3)
     yield YourTurn(
         question=f"Why is this training bound by {run.verdict.dominant or 'what it is bound by'}? "
         "Argue from the budget and the top operations, and say what evidence would prove you wrong."

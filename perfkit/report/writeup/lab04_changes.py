@@ -10,6 +10,7 @@ from perfkit.report.names import name
 from perfkit.report.writeup import words
 from perfkit.report.writeup.document import Block, Bullets, Gap, Grid, Heading, Paragraph, YourTurn
 from perfkit.report.writeup.evidence import (
+    ALL,
     TABLE,
     TITLES,
     Arm,
@@ -33,13 +34,15 @@ HYPOTHESES = {
     "one needs the processors that another one keeps busy, they gain less.",
 }
 CHANGES_SHOWN = 4
+AIMS = {"amp": "compute", "accum": "comm_transfer", "loader": "input_wait"}
+"""The class of time that a change is to make shorter."""
+Change = tuple[str, float, float]  # class, ms before, ms after
 
 
 def blocks(found: Evidence) -> Iterator[Block]:
     """Yield a part for each optimization; a gap where it was not run."""
-    yield Heading(text="Optimizations")
     for role in TABLE[1:]:
-        yield Heading(text=TITLES[role].removeprefix("+ "), level=3)
+        yield Heading(text=TITLES[role].removeprefix("+ "), level=4)
         yield Paragraph(text=f"Hypothesis: {HYPOTHESES[role]} {_stake(found, role)}".strip())
         arm = found.arm(role)
         if arm is not None:
@@ -50,7 +53,7 @@ def blocks(found: Evidence) -> Iterator[Block]:
             yield Gap(what=f"runs with {TITLES[role]}", command=found.measure)
     for arm in found.others:
         if arm.role not in TITLES:
-            yield Heading(text=name(arm.title, 60), level=3)
+            yield Heading(text=name(arm.title, 60), level=4)
             yield from _measured(found, arm)
 
 
@@ -109,6 +112,17 @@ def _saved(found: Evidence, arm: Arm) -> str:
 
 def explanation(found: Evidence, arm: Arm) -> str:
     """Return which classes of time changed, from the traces of both."""
+    changed = _changed(found, arm)
+    if isinstance(changed, str):
+        return changed
+    told = "; ".join(map(_from_to, changed[:CHANGES_SHOWN]))
+    work = work_ratio(found.base, arm)
+    per = "per step" if work == 1 else f"per step's work (a step holds {units.ratio(work)} of it)"
+    return f"In the profiled steps changed most, {per}: {told}."
+
+
+def _changed(found: Evidence, arm: Arm) -> list[Change] | str:
+    """Return the classes of time that changed, most first; a sentence where none can be told."""
     compared = compare(found.base.analyses, arm.analyses)
     if not isinstance(compared, Comparison):
         return ""
@@ -118,23 +132,34 @@ def explanation(found: Evidence, arm: Arm) -> str:
     known = [
         (r.name, r.base_ms, r.new_ms / work)
         for r in compared.classes
-        if r.base_ms is not None and r.new_ms is not None
+        if r.base_ms is not None and r.new_ms is not None and r.base_ms != r.new_ms / work
     ]
     known.sort(key=lambda row: -abs(row[2] - row[1]))
-    told = "; ".join(
-        f"{palette.label(key)} {units.milliseconds(old)} to {units.milliseconds(new)}"
-        for key, old, new in known[:CHANGES_SHOWN]
-        if old != new
-    )
-    if not told:
-        return "The traces do not say which class of time changed."
-    per = "per step" if work == 1 else f"per step's work (a step holds {units.ratio(work)} of it)"
-    return f"In the profiled steps changed most, {per}: {told}."
+    return known or "The traces do not say which class of time changed."
+
+
+def _from_to(change: Change) -> str:
+    key, old, new = change
+    return f"{palette.label(key)} {units.milliseconds(old)} to {units.milliseconds(new)}"
+
+
+def _why_not(found: Evidence, arm: Arm) -> str:
+    """Return what became of the time that a change works on, and what took as much elsewhere."""
+    changed = _changed(found, arm)
+    if isinstance(changed, str):
+        return changed
+    aim = next((row for row in changed if row[0] == AIMS.get(arm.role)), None)
+    if aim is None:
+        return explanation(found, arm)
+    if aim[2] >= aim[1]:
+        return f"What it works on did not get shorter: {_from_to(aim)}."
+    longer = next((row for row in changed if row[2] > row[1]), None)
+    text = f"What it works on did get shorter, {_from_to(aim)}"
+    return f"{text}." if longer is None else f"{text}, but not the rest: {_from_to(longer)}."
 
 
 def did_not_help(found: Evidence) -> Iterator[Block]:
     """Yield what gained nothing, and what can be said of why."""
-    yield Heading(text="What did not help")
     items = []
     for arm in found.others:
         gain = speed_up(found.base, arm)
@@ -142,7 +167,7 @@ def did_not_help(found: Evidence) -> Iterator[Block]:
             continue
         reason = "it made the training slower" if gain.proven else "no gain is shown"
         items.append(
-            f"{name(arm.title, 60)}: {reason}, {words.interval(gain)}. {explanation(found, arm)}"
+            f"{name(arm.title, 60)}: {reason}, {words.interval(gain)}. {_why_not(found, arm)}"
         )
     items += [
         f"{TITLES[role]} could not be applied: {name(found.refusal(role), 300)}."
@@ -187,16 +212,23 @@ def name_of(text: str) -> str:
     return name(text, 60).replace("_", " ")
 
 
-def narrative(found: Evidence) -> Iterator[Block]:
-    """Yield the story that the numbers tell, from the budget to what is left."""
+def baseline(found: Evidence) -> Iterator[Block]:
+    """Yield how a step of the baseline divides, and how steady its steps are."""
     run, step = found.base.first, found.base.step_ms
     if run.budget.per_rank and step is not None:
         yield Paragraph(text=_shares(found))
     yield Paragraph(text=_stability(found))
+
+
+def together(found: Evidence) -> Iterator[Block]:
+    """Yield how the changes add up, what bounds the training then, and what else is predicted."""
     gains = [(a, g) for a in found.others if (g := speed_up(found.base, a)) is not None]
     if len(gains) > 1:
         yield Paragraph(text=_together(gains))
-    what_if = run.what_if
+    both = found.arm(ALL)
+    if both is not None:
+        yield Paragraph(text=before_and_after(found, both))
+    what_if = found.base.first.what_if
     if what_if is not None and what_if.worth_trying:
         yield Paragraph(text=_prospects(found))
 

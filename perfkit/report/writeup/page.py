@@ -19,7 +19,7 @@ from perfkit.report.writeup.document import (
 
 _STYLE = """
 body{font:16px/1.55 Georgia,serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#10141a;
-background:#fff} h1,h2,h3{font-family:system-ui,sans-serif;line-height:1.25}
+background:#fff} h1,h2,h3,h4{font-family:system-ui,sans-serif;line-height:1.25}
 h2{margin-top:2.2rem;border-bottom:1px solid #c9ced6}
 table{border-collapse:collapse;font:14px system-ui,sans-serif}
 .table{margin:1rem 0;overflow-x:auto}
