@@ -109,6 +109,7 @@ def stand_in(clocks_mhz: Iterator[int], busy_percent: int = 0) -> Iterator[OnHos
         stack.enter_context(mock.patch.object(storage, "reads", lambda *_, **__: iter(())))
         stack.enter_context(mock.patch.object(machine, "busy_cores", list))
         stack.enter_context(mock.patch.object(memory, "PINNED_BYTES", ARRAY_BYTES))
+        stack.enter_context(mock.patch.object(memory, "MOST_CALLS", 3))
         stack.enter_context(mock.patch("torch.cuda.jiterator._create_jit_fn", chain))
         yield stack.enter_context(OnHost())
 

@@ -13,7 +13,15 @@ import pynvml
 import pytest
 import torch
 
-from perfkit.profiler.measure import children, clocks, collectives, compute, machine
+from perfkit.profiler.measure import (
+    children,
+    clocks,
+    collectives,
+    compute,
+    machine,
+    memory,
+    timing,
+)
 from perfkit.roofline import ceilings
 from tests.conftest import ROOT
 from tests.roofline.fake_cuda import ARRAY_BYTES, CALL_MS, ELEMENTS, L2_BYTES, stand_in
@@ -74,6 +82,40 @@ def test_the_cache_is_overwritten_before_each_timed_call(tmp_path: Path) -> None
     assert "zero_" in before
 
 
+def test_cached_copies_are_not_flushed(tmp_path: Path) -> None:
+    with stand_in(itertools.repeat(1980)) as device:
+        gpu, effort = timing.CudaDevice(), timing.Effort(repeats=5, budget_s=0, sustained_s=0)
+        sets = list(memory.copy_by_working_set(gpu, effort, 1 << 20))
+    assert [point["working_set_bytes"] for point in sets] == [1 << 20]
+    assert "copy_" in device.called and "zero_" not in device.called
+
+
+def test_a_device_that_others_use_is_a_warning(tmp_path: Path) -> None:
+    with stand_in(itertools.repeat(1980), busy_percent=40):
+        found = machine.measure(quick=True, folder=None)
+    said = "the device was not idle: 40% busy with other programs just before"
+    assert said in found["warnings"]
+    idle, _ = measured(tmp_path)
+    assert not [text for text in idle["warnings"] if "not idle" in text]
+
+
+def test_threads_are_refused_where_a_gpu_computes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["machine", "--threads=2"])
+    with stand_in(itertools.repeat(1980)), pytest.raises(SystemExit):
+        machine.main()
+    assert "--threads is for a CPU, and this machine computes on a GPU" in capsys.readouterr().err
+
+
+def test_load_is_sustained_at_least_once() -> None:
+    """A process that is put aside while it starts still has something to divide by."""
+    calls: list[int] = []
+    none = timing.Effort(repeats=5, budget_s=0, sustained_s=0)
+    found = timing.sustain(timing.HostDevice(), lambda: calls.append(1), none, 1.0)
+    assert found.seconds > 0 and len(calls) == 8  # four that count, four under which to read
+
+
 def test_a_gpu_clock_that_moved_is_a_warning(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, itertools.cycle((1980, 1200)))
     assert "the clock moved from 1980 to 1200 MHz while measuring matrix fp32" in found["warnings"]
@@ -120,6 +162,7 @@ def test_what_a_gpu_refuses_leaves_the_rest(tmp_path: Path) -> None:
     assert ("d2h", None) in quantities
     said = "vector arithmetic could not be measured: nvrtc: error: failed to open libnvrtc-builtins"
     assert said in found["warnings"]
+    assert "matrix products in fp8 could not be measured: not supported" in found["warnings"]
 
 
 def test_older_gpus_are_not_asked_for_what_they_lack() -> None:
