@@ -29,14 +29,16 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry(
         "pageable_copies",
-        "at least half of the exposed copy time is from pageable memory",
+        "at least half of the exposed copy time is from pageable memory, and copies are of 64 KiB "
+        "or more on average",
         "3 % / 15 %",
         "the copied tensors are tiny: then the number of copies matters, not the memory",
         "pin-memory",
     ),
     Entry(
         "exposed_copies",
-        "copies between host and device run while nothing else does, from pinned memory",
+        "copies between host and device run while nothing else does, from pinned memory or in "
+        "pieces below 64 KiB",
         "3 % / 15 %",
         "the next step cannot start before its copy, as in a loop of one batch",
         "pin-memory",
@@ -106,7 +108,8 @@ CATALOGUE: tuple[Entry, ...] = (
         STRAGGLER_PREFIX + "CLASS",
         "a rank is last too often for chance (2 %), exceeds the median rank by 3 % of the step and "
         "by more than steps differ or ends of collectives agree, and costs the others 5 % in waits "
-        "and lost overlap; one for each class",
+        "and lost overlap; one for each class, and `straggler_throttling` where lowered clocks can "
+        "explain half of a rank's longer compute",
         "5 % / 20 % that the others lose",
         "the rank has more to do on purpose, such as logging or evaluation",
     ),
@@ -124,9 +127,9 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry(
         "launch_bound",
-        "the device is idle because the host launches its next kernel too late",
+        "the device is idle because the host launches its next kernel, or its next graph, too late",
         "3 % / 15 %",
-        "the model is already captured in a CUDA graph",
+        "the model is already captured in a CUDA graph: then what runs between the graphs counts",
         "cuda-graph",
     ),
     Entry(
@@ -166,7 +169,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "fp32_matmul",
         "fp32 matmul kernels without tensor cores on a device that has TF32",
         "5 % / 20 % of the step in such kernels",
-        "the model needs fp32 products; check the loss curve",
+        "the model needs fp32 products (see the loss), or autocast leaves them out on purpose",
         "tf32",
     ),
     Entry(
@@ -178,7 +181,7 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry(
         "find_unused_parameters",
-        "DDP looks for unused parameters in every backward and has found none",
+        "DDP looks for unused parameters in every backward, without static_graph, and finds none",
         "moderate wherever it is so; no ceiling, its cost is not recorded",
         "the model skips layers in some steps that this run did not reach",
         "find-unused-parameters",

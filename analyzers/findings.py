@@ -6,6 +6,7 @@ from perfkit.analyzers import (
     rules_io,
     rules_model,
     rules_network,
+    rules_stragglers,
     rules_telemetry,
 )
 from perfkit.analyzers.evidence import Evidence
@@ -15,6 +16,7 @@ from perfkit.analyzers.rules import Rule
 RULES: tuple[Rule, ...] = (
     *rules_io.RULES,
     *rules_comm.RULES,
+    *rules_stragglers.RULES,
     *rules_network.RULES,
     *rules_host.RULES,
     *rules_telemetry.RULES,

@@ -59,6 +59,7 @@ class GpuLoad(msgspec.Struct, frozen=True, kw_only=True):
     new_ecc_errors: int | None  # uncorrected
     xids: tuple[int, ...]
     series: tuple[GpuPoint, ...] = ()
+    ranks: tuple[int, ...] = ()  # that compute on it; (): not known
 
 
 class NodeLoad(msgspec.Struct, frozen=True, kw_only=True):

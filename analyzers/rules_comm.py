@@ -1,11 +1,11 @@
-"""Findings about communication and late ranks."""
+"""Findings about communication."""
 
 from collections.abc import Iterator, Sequence
 
 from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.parallelism import EXPERT, PIPELINE, TENSOR
 from perfkit.analyzers.result import CollectiveRow, Finding
-from perfkit.analyzers.rules import COMMUNICATION, STRAGGLER, finding
+from perfkit.analyzers.rules import COMMUNICATION, finding
 from perfkit.analyzers.rules_network import bound_by
 from perfkit.trace.kinds import TimeClass
 from perfkit.units import bandwidth, milliseconds, percent, size
@@ -170,63 +170,10 @@ def one_huge_bucket(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def late_rank(evidence: Evidence) -> Iterator[Finding]:
-    """One rank takes longer and the others wait for it."""
-    window, ranks = evidence.mean_window_ms, len(evidence.surveys)
-    for straggler in evidence.stragglers:
-        cause = (straggler.rank, straggler.class_)
-        caused = sum(b.ms for b in evidence.blame if (b.rank, b.class_) == cause)
-        caused += evidence.lost_overlap_ms.get(cause, 0.0)
-        delay = caused * ranks / (ranks - 1)  # mean over the others: what all ranks lose
-        severity = STRAGGLER.severity(delay / window)
-        if severity is None:
-            continue
-        yield finding(
-            f"straggler_{straggler.class_}",
-            severity,
-            f"Rank {straggler.rank} is late because of its {_CAUSES[straggler.class_]}",
-            evidence=f"{milliseconds(straggler.excess_ms)} per step more than {_median(ranks)}; "
-            f"last in {percent(straggler.share_of_steps)} of the steps; the others lose "
-            f"{milliseconds(delay)} per step because of it",
-            ranks=(straggler.rank,),
-            share=delay / window,
-            next_step=_ADVICE.get(straggler.class_, _ADVICE["host_launch"]),
-        )
-
-
-def _median(ranks: int) -> str:
-    return "the other rank" if ranks == 2 else "the median rank"
-
-
-_CAUSES = {
-    "compute": "compute",
-    "input_wait": "data loader",
-    "checkpoint": "checkpoint",
-    "memcpy": "copies",
-    "comm_transfer": "other communication",
-    "host_gc": "garbage collection",
-    "host_sync": "waits for the device",
-    "host_alloc": "memory allocation",
-    "host_compile": "compilation",
-    "host_launch": "Python code",
-    "launch_latency": "launch latency",
-    "idle_dependency": "stream dependencies",
-    "other": "host",
-}
-_ADVICE = {
-    "compute": "compare batch shapes and clocks of that rank with the others: uneven sequence "
-    "lengths, a throttled device or a busy neighbour",
-    "input_wait": "look at that rank's loader: its shard, its disk, its worker count",
-    "checkpoint": "save on all ranks in shards, or asynchronously",
-    "host_gc": "gc.freeze() after set-up, and collect on all ranks at the same step",
-    "host_launch": "profile that rank's Python: perfkit profile --with-stack -- CMD",
-}
-
 RULES = (
     no_overlap,
     slow_transfers,
     unsplit_communication,
     tiny_messages,
     one_huge_bucket,
-    late_rank,
 )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.quality import DILATION_LIMIT
 from perfkit.analyzers.result import Finding
@@ -15,6 +17,8 @@ TENSOR_CORES_FROM = (8, 0)
 TENSOR_CORE_SPEEDUP = 8.0
 """Dense TF32 over FP32 peak of A100 and H100 (NVIDIA data sheets): bounds the gain ceiling."""
 SLOW_STEP_SHARE = 0.05
+GRAPHED = 0.5
+"""From this share of the kernels on a model counts as captured in CUDA graphs."""
 
 
 def launch_bound(evidence: Evidence) -> Iterator[Finding]:
@@ -27,18 +31,22 @@ def launch_bound(evidence: Evidence) -> Iterator[Finding]:
     kernels = sum(c.kernels / c.steps for c in counts) / max(len(counts), 1)
     mean = sum(c.kernel_ns for c in counts) / max(sum(c.kernels for c in counts), 1) / 1e6
     short = sum(c.short_kernels for c in counts) / max(sum(c.kernels for c in counts), 1)
-    yield finding(
+    in_graphs = sum(c.graph_kernels for c in counts) / max(sum(c.kernels for c in counts), 1)
+    found = finding(
         "launch_bound",
         severity,
         "The device waits for the host to launch work",
         evidence=f"{percent(share)} of the step idle for late launches; {kernels:.0f} kernels per "
-        f"step of {milliseconds(mean)} on average, {percent(short)} shorter than their launch call",
+        f"step of {milliseconds(mean)} on average, {percent(short)} shorter than their launch call"
+        + (f"; CUDA graphs launch {percent(in_graphs)} of them" if in_graphs else ""),
         ranks=affected(evidence.rank_ms(TimeClass.HOST_LAUNCH)),
         share=share,
-        next_step="capture what runs between the CUDA graphs as well"
-        if any(c.graph_launches for c in counts)
+        next_step="the kernels are in CUDA graphs already: capture what runs between them as well, "
+        "or launch the next graph earlier"
+        if in_graphs >= GRAPHED
         else "torch.compile, CUDA graphs, a fused optimizer, or a larger batch per launch",
     )
+    yield replace(found, recipe=None) if in_graphs >= GRAPHED else found
 
 
 def host_bound(evidence: Evidence) -> Iterator[Finding]:
@@ -111,11 +119,22 @@ def pauses(evidence: Evidence) -> Iterator[Finding]:
                 severity,
                 title,
                 evidence=f"{milliseconds(evidence.ms(time_class))} per step, "
-                f"{percent(share)} of the step after blame",
+                f"{percent(share)} of the step after blame" + _in_steps(evidence, time_class),
                 ranks=affected(evidence.rank_ms(time_class)),
                 share=share,
                 next_step=advice,
             )
+
+
+def _in_steps(evidence: Evidence, time_class: TimeClass) -> str:
+    """Say how many of the analysed steps are affected: a warm-up shows in the first ones only."""
+    rows = evidence.budget.per_step
+    hit = {row.step for row in rows if row.classes_ms.get(time_class.key, 0.0) > 0}
+    if not hit:
+        return ""
+    return (
+        f"; in {len(hit)} of {len({row.step for row in rows})} analysed steps, last in {max(hit)}"
+    )
 
 
 def fp32_matmul(evidence: Evidence) -> Iterator[Finding]:
@@ -128,14 +147,18 @@ def fp32_matmul(evidence: Evidence) -> Iterator[Finding]:
     share = sum(shares.values()) / len(shares) if shares else 0.0
     if share < FP32_SHARE:
         return
+    mixed = any(evidence.surveys[rank].counts.half_matmuls for rank in shares)
     yield finding(
         "fp32_matmul",
         "high" if share >= 4 * FP32_SHARE else "moderate",
         "Matrix products run in fp32 beside idle tensor cores",
-        evidence=f"{percent(share)} of the step in fp32 matmul kernels",
+        evidence=f"{percent(share)} of the step in fp32 matmul kernels"
+        + (", beside others in 16 or 8 bits: mixed precision is on" if mixed else ""),
         ranks=tuple(shares),
         share=share * (1.0 - 1.0 / TENSOR_CORE_SPEEDUP),
-        next_step="torch.set_float32_matmul_precision('high'), or autocast to bf16",
+        next_step="torch.set_float32_matmul_precision('high') for what autocast leaves in fp32"
+        if mixed
+        else "torch.set_float32_matmul_precision('high'), or autocast to bf16",
     )
 
 

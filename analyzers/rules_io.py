@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.rules import COPIES, INPUT, affected, finding
@@ -9,6 +11,8 @@ from perfkit.trace.kinds import TimeClass
 from perfkit.units import milliseconds, percent, size
 
 PAGEABLE_PART = 0.5
+SMALL_COPY_BYTES = 1 << 16
+"""Below this a copy costs its launch and the link's latency, not its bytes or its memory."""
 
 
 def slow_loader(evidence: Evidence) -> Iterator[Finding]:
@@ -54,16 +58,20 @@ def pageable_copies(evidence: Evidence) -> Iterator[Finding]:
     share = evidence.share(TimeClass.MEMCPY)
     severity = COPIES.severity(share)
     counts = [s.counts for s in evidence.surveys.values() if s.counts.steps]
-    pageable = sum(c.pageable_h2d_ns / c.steps for c in counts) / max(len(counts), 1) / 1e6
-    if severity is None or pageable < PAGEABLE_PART * evidence.ms(TimeClass.MEMCPY):
+    alone = sum(c.exposed_pageable_ns / c.steps for c in counts) / max(len(counts), 1) / 1e6
+    if severity is None or alone < PAGEABLE_PART * evidence.ms(TimeClass.MEMCPY) or not alone:
         return
+    if _small(evidence):
+        return
+    pageable = sum(c.pageable_h2d_ns / c.steps for c in counts) / len(counts) / 1e6
     moved = sum(c.pageable_h2d_bytes / c.steps for c in counts) / len(counts)
+    calls = sum(c.pageable_h2d / c.steps for c in counts) / len(counts)
     yield finding(
         "pageable_copies",
         severity,
         "Copies to the device come from pageable memory",
-        evidence=f"{milliseconds(pageable)} of copies per step from pageable memory "
-        f"({size(moved)}), {percent(share)} of the step not hidden under compute",
+        evidence=f"{calls:.3g} copies per step from pageable memory ({size(moved)}) take "
+        f"{milliseconds(pageable)}; {percent(share)} of the step is copies that nothing hides",
         ranks=affected({r: float(s.counts.pageable_h2d_ns) for r, s in evidence.surveys.items()}),
         share=share,
         next_step="DataLoader(pin_memory=True) and tensor.to(device, non_blocking=True)",
@@ -71,20 +79,46 @@ def pageable_copies(evidence: Evidence) -> Iterator[Finding]:
 
 
 def exposed_copies(evidence: Evidence) -> Iterator[Finding]:
-    """Copies between host and device stand alone on the device."""
+    """Copies between host and device stand alone; small ones do whatever memory they are in."""
     share = evidence.share(TimeClass.MEMCPY)
     severity = COPIES.severity(share)
     if severity is None or any(pageable_copies(evidence)):
         return
-    yield finding(
+    small = _small(evidence)
+    found = finding(
         "exposed_copies",
         severity,
         "Copies between host and device are not hidden",
-        evidence=f"{milliseconds(evidence.ms(TimeClass.MEMCPY))} per step, {percent(share)}",
+        evidence=f"{milliseconds(evidence.ms(TimeClass.MEMCPY))} per step, {percent(share)} of it"
+        + _how_many(evidence),
         ranks=affected(evidence.rank_ms(TimeClass.MEMCPY)),
         share=share,
-        next_step="copy the next batch on a second stream while the current one computes",
+        next_step="copy once: gather what a step needs in one tensor, and read results together"
+        if small
+        else "copy the next batch on a second stream while the current one computes",
     )
+    yield replace(found, recipe=None) if small else found
+
+
+def _how_many(evidence: Evidence) -> str:
+    counts = [s.counts for s in evidence.surveys.values() if s.counts.copies]
+    if not counts:
+        return ""
+    calls = sum(c.copies / c.steps for c in counts) / len(counts)
+    mean = _copy_bytes(evidence)
+    return f"; {calls:.3g} copies" + (f" of {size(mean)} on average" if mean is not None else "")
+
+
+def _copy_bytes(evidence: Evidence) -> float | None:
+    """Return the mean size of a copy between host and device; None where no size is recorded."""
+    counts = [s.counts for s in evidence.surveys.values() if s.counts.sized_copies]
+    copies = sum(c.sized_copies for c in counts)
+    return sum(c.copied_bytes for c in counts) / copies if copies else None
+
+
+def _small(evidence: Evidence) -> bool:
+    mean = _copy_bytes(evidence)
+    return mean is not None and mean < SMALL_COPY_BYTES
 
 
 def checkpoint_stall(evidence: Evidence) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ def find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
         record.rank
         for record in evidence.run.ranks
         if fact(record, "ddp", "find_unused_parameters") is True
+        and fact(record, "ddp", "static_graph") is not True  # then DDP looks in one step only
         and fact(record, "ddp_logging", "unused_parameter_size") == 0
     )
     if not ranks or len(ranks) < len(evidence.run.ranks):

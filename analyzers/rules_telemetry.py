@@ -15,6 +15,7 @@ SLOWED = Thresholds(0.05, 0.25)  # of the samples a GPU ran at lowered clocks
 NEIGHBOUR_CORES = 0.25  # used by others: less than that is the system itself
 SATURATED = 0.85  # of the machine's processors in use: below that there was room for everybody
 FEW_SAMPLES = 3
+COOLING = "check cooling and power supply: nvidia-smi -q -d TEMPERATURE,PERFORMANCE"
 
 
 def processor_contention(evidence: Evidence) -> Iterator[Finding]:
@@ -68,10 +69,10 @@ def slowed_gpu(evidence: Evidence) -> Iterator[Finding]:
                 severity=severity,
                 title="A GPU runs at lowered clocks",
                 evidence=_clocks(node, gpu),
-                ranks=(),
+                ranks=gpu.ranks,
                 recipe=None,
                 gain_ceiling=_clock_gain(gpu),
-                next_step="check cooling and power supply: nvidia-smi -q -d TEMPERATURE",
+                next_step=COOLING,
                 not_when="the step does not wait for this GPU's kernels",
             )
 
@@ -110,7 +111,7 @@ def gpu_errors(evidence: Evidence) -> Iterator[Finding]:
                 severity="high",
                 title="A GPU reported errors",
                 evidence=f"node {node.node}, GPU {gpu.index}: {' and '.join(parts)}",
-                ranks=(),
+                ranks=gpu.ranks,
                 recipe=None,
                 gain_ceiling=None,
                 next_step="drain the node and test the GPU: dcgmi diag -r 3; NVIDIA's XID list "

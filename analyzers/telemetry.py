@@ -1,10 +1,11 @@
 """What each machine did while steps ran: who used its processors, whether its GPUs were slowed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from msgspec.structs import replace
 
+from perfkit.analyzers.evidence import fact
 from perfkit.analyzers.result_telemetry import GpuLoad, NodeLoad, RankLoad
 from perfkit.analyzers.telemetry_series import SLOWED, gpu_points, load_points, points_per_curve
 from perfkit.trace.model import Run
@@ -20,14 +21,35 @@ def node_loads(run: Run) -> tuple[NodeLoad, ...]:
     end = max((int(r.lines.end_ns[-1]) for r in run.ranks if len(r.lines.index)), default=None)
     if begin is None or end is None:
         return ()
+    users = _users(run)
     told = [(r.node, r.telemetry) for r in run.nodes if r.telemetry is not None]
     most = points_per_curve(sum(1 + len(telemetry.gpus) for _, telemetry in told))
     loads = []
     for node, telemetry in told:
         inside = [s for s in telemetry.samples if s.u - s.dt >= begin and s.u <= end]
         if inside:
-            loads.append(_with_series(_load(node, telemetry, inside), inside, begin, most))
+            load = _with_ranks(_load(node, telemetry, inside), telemetry, users)
+            loads.append(_with_series(load, inside, begin, most))
     return tuple(loads)
+
+
+def _users(run: Run) -> dict[str, list[int]]:
+    """Return by a GPU's UUID, as torch writes it, the ranks that compute on it."""
+    found: dict[str, list[int]] = {}
+    for record in run.ranks:
+        uuid = fact(record, "device_uuid")
+        if uuid:
+            found.setdefault(str(uuid).lower(), []).append(record.rank)
+    return found
+
+
+def _with_ranks(load: NodeLoad, telemetry: Telemetry, users: Mapping[str, list[int]]) -> NodeLoad:
+    """Name the ranks of each GPU; NVML puts "GPU-" before the UUID that torch gives."""
+    uuids = {g.index: (g.uuid or "").lower().removeprefix("gpu-") for g in telemetry.gpus}
+    gpus = tuple(
+        replace(gpu, ranks=tuple(users.get(uuids.get(gpu.index, ""), ()))) for gpu in load.gpus
+    )
+    return replace(load, gpus=gpus)
 
 
 def _with_series(load: NodeLoad, samples: Sequence[Sample], begin_ns: int, most: int) -> NodeLoad:

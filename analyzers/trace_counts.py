@@ -8,12 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfkit.analyzers.windows import Windows
-from perfkit.trace.intervals import Intervals, intersect, label, measure_before, total_ns, union
+from perfkit.trace.intervals import (
+    Intervals,
+    intersect,
+    label,
+    measure_before,
+    subtract,
+    total_ns,
+    union,
+)
 from perfkit.trace.kinds import FIRST_DEVICE_KIND, Kind, TimeClass
 from perfkit.trace.model import I64, NONE, Bool, RankTrace
 
 _FP32_MATMUL = re.compile(r"sgemm|gemm_f32f32_f32f32|simt_s\w*gemm|simt_.*f32.*gemm", re.IGNORECASE)
 _TENSOR_CORE = re.compile(r"tf32|tensorop|s\d+816|s\d+1688|hmma|bf16|f16|fp8", re.IGNORECASE)
+_HALF_MATMUL = re.compile(
+    r"^(?=.*(gemm|xmma|cutlass|fmha|flash))(?=.*(bf16|bfloat16|f16|fp16|half|e4m3|fp8))"
+    r"|hgemm|h(884|1688|16816)gemm|nvjet_[ht]s",
+    re.IGNORECASE,
+)
 _BLOCKING_READ = "aten::item"
 _OPTIMIZER_STEP = "Optimizer.step#"
 _FUSED = re.compile(r"_fused_(adam|adamw|sgd|adagrad)|fusedadam|fusedoptimizer", re.IGNORECASE)
@@ -30,9 +43,14 @@ class TraceCounts:
     kernel_ns: int
     short_kernels: int  # kernels that ran for less time than their launch call took
     fp32_matmul_ns: int
+    half_matmuls: int  # products in 16 or 8 bits: precision is mixed already
     pageable_h2d_ns: int
     pageable_h2d_bytes: int
     pageable_h2d: int
+    exposed_pageable_ns: int  # the part of pageable_h2d_ns beside which no kernel runs
+    copies: int  # between host and device
+    copied_bytes: int  # of the copies whose size is recorded
+    sized_copies: int
     syncs: int
     sync_ns: int
     commonest_sync: str
@@ -43,6 +61,7 @@ class TraceCounts:
     optimizer_fused: bool
     sync_batch_norms: int
     graph_launches: int
+    graph_kernels: int  # kernels that graphs launched
     host_ns: Mapping[TimeClass, tuple[int, ...]]  # by step of the windows: see _host_work
     busy_threads: float  # mean number of host threads inside recorded work, CPU runs only
 
@@ -56,6 +75,9 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
     pageable = _named(
         trace, in_step & (events.kind == Kind.MEMCPY_H2D), lambda n: "pageable" in n.lower()
     )
+    copies = in_step & np.isin(events.kind, (Kind.MEMCPY_H2D, Kind.MEMCPY_D2H))
+    sized = copies & (events.size_bytes >= 0)
+    graphs = _named(trace, in_step, lambda n: n.startswith(_GRAPH_LAUNCHES))
     syncs = in_step & (events.kind == Kind.SYNC)
     names = Counter(events.names[i] for i in events.name[syncs].tolist())
     reads = _named(trace, in_step & (events.kind == Kind.OP), lambda n: n == _BLOCKING_READ)
@@ -70,9 +92,14 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
             (kernels & linked & (events.duration_ns < events.duration_ns[call])).sum()
         ),
         fp32_matmul_ns=int(events.duration_ns[fp32].sum()),
+        half_matmuls=int(_named(trace, kernels, lambda n: bool(_HALF_MATMUL.search(n))).sum()),
         pageable_h2d_ns=int(events.duration_ns[pageable].sum()),
         pageable_h2d_bytes=int(np.maximum(events.size_bytes[pageable], 0).sum()),
         pageable_h2d=int(pageable.sum()),
+        exposed_pageable_ns=total_ns(_alone(trace, pageable)),
+        copies=int(copies.sum()),
+        copied_bytes=int(events.size_bytes[sized].sum()),
+        sized_copies=int(sized.sum()),
         syncs=int(syncs.sum()),
         sync_ns=int(events.duration_ns[syncs].sum()),
         commonest_sync=min(names, key=lambda n: (-names[n], n), default=""),
@@ -84,9 +111,20 @@ def count_facts(trace: RankTrace, windows: Windows) -> TraceCounts:
         optimizer_work=pieces,
         optimizer_fused=fused,
         sync_batch_norms=int(_named(trace, in_step, lambda n: bool(_SYNC_BN.search(n))).sum()),
-        graph_launches=int(_named(trace, in_step, lambda n: n.startswith(_GRAPH_LAUNCHES)).sum()),
+        graph_launches=int(graphs.sum()),
+        graph_kernels=int((kernels & linked & graphs[call]).sum()),
         host_ns=_host_work(trace, windows),
         busy_threads=_busy_threads(trace, windows),
+    )
+
+
+def _alone(trace: RankTrace, rows: Bool) -> Intervals:
+    """Return the time of these rows in which no kernel runs."""
+    events = trace.events
+    work = np.isin(events.kind, (Kind.KERNEL, Kind.COMM_KERNEL))
+    return subtract(
+        union(events.start_ns[rows], events.end_ns[rows]),
+        union(events.start_ns[work], events.end_ns[work]),
     )
 
 

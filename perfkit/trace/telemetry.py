@@ -63,6 +63,7 @@ class GpuFacts(msgspec.Struct, frozen=True):
 
     index: int
     name: str | None = None
+    uuid: str | None = None
     memory_bytes: int | None = None
     power_limit_w: float | None = None
     max_sm_mhz: float | None = None

@@ -70,11 +70,13 @@ def device_facts() -> dict[str, Any]:
     if not uses_cuda():
         return {"device_kind": "cpu", "device": -1}
     index = torch.cuda.current_device()
-    return {
+    facts = {
         "device_kind": "rocm" if torch.version.hip else "cuda",
         "device": index,
         "device_name": torch.cuda.get_device_name(index),
     }
+    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)  # older torch has none
+    return facts if uuid is None else {**facts, "device_uuid": str(uuid)}
 
 
 def uses_cuda() -> bool:
