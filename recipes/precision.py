@@ -4,6 +4,7 @@ import re
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.recipes.formulas import no_steps, predicted, replayed, step_ms
+from perfkit.recipes.matrix_roofs import by_measured_roofs
 from perfkit.recipes.recipe import Application, Numerics, Parameter, Prediction, Recipe, Situation
 
 MATRIX = re.compile(r"mm\b|matmul|linear|conv|gemm|attention|bmm", re.IGNORECASE)
@@ -30,21 +31,23 @@ def own_precision(situation: Situation) -> Refusal | None:
     return None
 
 
-def matrix_work(situation: Situation) -> Prediction | Refusal:
-    """Step' = step - s step (1 - 1/2), s the share of matrix work."""
+def matrix_work(situation: Situation, precision: str) -> Prediction | Refusal:
+    """By measured roofs; else step' = step - s step (1 - 1/2), s the share of matrix work."""
     share = matrix_share(situation)
     if share < 0.05:
         return Refusal(reason=f"only {share:.0%} of the step is matrix work by its operators")
+    if found := by_measured_roofs(situation, precision):
+        return found
     now = step_ms(situation.analysis)
     why = f"{share:.0%} of the step is matrix work, taken as {CAUTIOUS:g} times as fast"
     return predicted(now, now * (1 - share * (1 - 1 / CAUTIOUS)), share, why)
 
 
 def amp(situation: Situation) -> Prediction | Refusal:
-    """The replay where kernels are known, else the formula."""
+    """The replay where kernels are known, else measured roofs, else the formula."""
     if refusal := own_precision(situation):
         return refusal
-    return replayed(situation, "amp-bf16") or matrix_work(situation)
+    return replayed(situation, "amp-bf16") or matrix_work(situation, "bf16")
 
 
 def amp_fp16(situation: Situation) -> Prediction | Refusal:
@@ -53,12 +56,12 @@ def amp_fp16(situation: Situation) -> Prediction | Refusal:
         return refusal
     if situation.seen.get("sharded_parameters"):
         return Refusal(reason="ranks would have to agree on overflows of sharded gradients")
-    return matrix_work(situation)
+    return matrix_work(situation, "fp16")
 
 
 def products(situation: Situation) -> Prediction | Refusal:
     """fp32 products with shorter mantissas: TF32 on a device, bf16 on CPU."""
-    return own_precision(situation) or matrix_work(situation)
+    return own_precision(situation) or matrix_work(situation, "tf32")
 
 
 AMP_BF16 = Recipe(

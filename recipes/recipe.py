@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.result import Analysis
+from perfkit.roofline.ceilings import Ceilings
 
 Value = bool | int | float | str
 Values = Mapping[str, Value]
@@ -86,7 +87,8 @@ class Situation:
 
     facts: facts.json of the first rank. seen: what the ranks observed of the script
     (docs/run-folder.md, recipes.jsonl). environ: the environment that the training would get.
-    micro_batches: backward passes per step, median.
+    micro_batches: backward passes per step, median. ceilings: measured on the run's machine, of as
+    many threads as the first rank computed with; None where there are none.
     """
 
     analysis: Analysis
@@ -94,6 +96,7 @@ class Situation:
     seen: Mapping[str, object] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     micro_batches: int = 1
+    ceilings: Ceilings | None = None
 
     def fact(self, *path: str) -> object:
         """Look a recorded fact up; None where it is absent."""

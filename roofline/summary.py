@@ -37,6 +37,11 @@ class UsedCeiling:
     unit: str
     source: str
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it was measured on the machine, not published for its kind."""
+        return self.source.startswith("measured")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CannotTell:

@@ -63,7 +63,7 @@ def _on_a_run(path: Path, as_json: bool) -> None:
         run = run_folder.open_run([path])
         analysis = results.recall(path)
         doing("judging recipes")
-        situation = situation_of(analysis, run)
+        situation = situation_of(analysis, run, measured=results.measured_ceilings(run))
         judged = [recipes_text.Judged(recipe=r, answer=judge(r, situation)) for r in RECIPES]
     document = [
         {"recipe": j.recipe.id, "applies": isinstance(j.answer, Prediction), **asdict(j.answer)}

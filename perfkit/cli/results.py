@@ -108,7 +108,7 @@ def keep_ceilings(folder: Path, measured: Ceilings | None, analysis: Analysis) -
     """Keep measured ceilings that were used beside the results, which come out the same again."""
     used = analysis.roofline.ceilings if analysis.roofline is not None else ()
     file = folder / CEILINGS_FILE
-    if measured and any(c.source.startswith("measured") for c in used) and not file.exists():
+    if measured and any(ceiling.is_measured for ceiling in used) and not file.exists():
         write(file, ceilings.encode(measured))
 
 

@@ -90,7 +90,7 @@ class Trials:
             step_ms=analysis.steps.median_ms,
             findings=tuple(finding.id for finding in analysis.findings),
         )
-        situation = situation_of(analysis, run, self.environ)
+        situation = situation_of(analysis, run, self.environ, results.measured_ceilings(run))
         return Diagnosis(situation=situation, diagnosed=diagnosed, seconds=ended.seconds)
 
     def _launch(self, name: str, stack: Sequence[Choice], limits: Limits, seed: int = 0) -> Ended:

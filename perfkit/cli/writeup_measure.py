@@ -135,7 +135,8 @@ def _environment(role: str, choices: Sequence[Choice]) -> Mapping[str, str]:
 
 def _situation(folder: Path) -> Situation:
     run = run_folder.open_run([folder])
-    return situation_of(results.recall(folder), run, os.environ)
+    measured = results.measured_ceilings(run)
+    return situation_of(results.recall(folder), run, os.environ, measured)
 
 
 def _left_alone(folder: Path, choices: Sequence[Choice]) -> str:

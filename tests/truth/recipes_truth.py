@@ -6,13 +6,15 @@ Two network namespaces joined by a link of the given rate (root, ip and tc), com
 case: one traced run without the recipe, the prediction, printed; then pairs of runs, in random
 order, and the ratio of their median steps with its 95 % interval. A prediction holds if it is
 within 0.87 to 1.15 of the measurement or inside its interval. amp-bf16 computes for real, in one
-process, and is judged by processor time. With the same DIR a later call goes on: runs that have
-ended well are not made again, and the table has the cases of all calls.
+process, is judged by processor time, and predicted after the machine's ceilings were measured.
+With the same DIR a later call goes on: runs that have ended well are not made again, and the table
+has the cases of all calls.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -135,9 +137,20 @@ def command(case: Case, lock: str | None) -> tuple[str, ...]:
     return (*first, *bridge, "--", sys.executable, case.script, *case.flags)
 
 
+def measure_ceilings(folder: Path) -> None:
+    """Measure ceilings of one thread and go where they are: analyses look in the current folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    if not (folder / "ceilings.json").exists():
+        perfkit = (sys.executable, "-m", "perfkit", "ceilings", "--threads", "1", "--quick")
+        subprocess.run(perfkit, check=True)
+
+
 def judged(case: Case, folder: Path, pairs: int, lock: str | None) -> Iterator[str]:
     """Yield the lines about one case, the last one its row of the table."""
     place = Place(home=folder)
+    if case.by_processor:
+        measure_ceilings(folder)
     trials = Trials(command=command(case, lock), place=place, environ=dict(os.environ))
     found = trials.diagnose("diagnosis-0", ())
     if isinstance(found, Refusal):
