@@ -43,11 +43,11 @@ def late_rank(evidence: Evidence) -> Iterator[Finding]:
             continue
         brake = _brake_of(straggler, evidence)
         slowed = brake is not None and brake.ms >= MOSTLY * straggler.excess_ms
-        why = f"of its {_CAUSES[straggler.class_]}"
+        why, name = f"of its {_CAUSES[straggler.class_]}", straggler.class_
         if slowed:
-            why = "its GPU runs at lowered clocks"
+            why, name = "its GPU runs at lowered clocks", THROTTLING
         yield finding(
-            f"straggler_{THROTTLING if slowed else straggler.class_}",
+            f"straggler_{name}",
             severity,
             f"Rank {straggler.rank} is late because {why}",
             evidence=f"{milliseconds(straggler.excess_ms)} per step more than {_median(ranks)}; "

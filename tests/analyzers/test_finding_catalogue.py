@@ -34,7 +34,7 @@ def test_every_rule_is_in_the_catalogue() -> None:
     assert named == set(BY_ID)
     computed = {text for text in ids_in_rules() if not text.startswith("'") or " if " in text}
     assert computed - {"'busy_neighbour' if by_others else 'oversubscribed_processors'"} == {
-        "f'straggler_{straggler.class_}'",
+        "f'straggler_{name}'",
         "f'{limit}_bound_transfers'",
         "rule",
     }
