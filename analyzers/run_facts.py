@@ -11,6 +11,7 @@ from perfkit.trace.model import RankRecord, Run
 from perfkit.units import count, size
 
 MOST_SOURCES = 64
+RECIPES = "recipes"
 
 
 def describe_world(run: Run, surveys: Mapping[int, RankSurvey]) -> World:
@@ -48,7 +49,7 @@ def describe_run(run: Run, surveys: Mapping[int, RankSurvey]) -> RunFacts:
         backend=_text(first, "backend"),
         model=_model(first),
         sources=tuple(sources[:MOST_SOURCES]),
-        facts=dict(_further(first)),
+        facts={**dict(_further(first)), **_recipes(node)},
     )
 
 
@@ -83,6 +84,14 @@ def _hosts(run: Run, surveys: Mapping[int, RankSurvey]) -> Iterator[str]:
 
 def _utc(unix_ns: int) -> str:
     return datetime.fromtimestamp(unix_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _recipes(node: Mapping[str, object]) -> dict[str, str]:
+    """Return the recipes that the run was started with: its command alone does not tell them."""
+    labels = node.get("recipes")
+    if not isinstance(labels, list) or not labels:
+        return {}
+    return {RECIPES: ", ".join(map(str, labels))}
 
 
 def _text(record: RankRecord, key: str) -> str:

@@ -114,9 +114,23 @@ def _measured(counts: list[int], folder: Path, *, quick: bool) -> dict[str, Any]
             more = children.measure_machine(folder, quick=quick, threads=count, processor_only=True)
         said = [f"with --threads {count}: {text}" for text in more["warnings"]]
         found["warnings"] += said
+        found["warnings"] += _out_of_order(found, more)
         kept = {name: more[name] for name in ("ceilings", "copy_by_working_set")}
         found["other_threads"].append({"threads": count, **kept})
     return found
+
+
+def _out_of_order(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return a warning for each kind of product at which more threads reached less than fewer."""
+    fewer, more = sorted((one, other), key=lambda found: int(found["machine"]["threads"]))
+    few, many = fewer["machine"]["threads"], more["machine"]["threads"]
+    rates = {c["precision"]: c["value"] for c in fewer["ceilings"] if c["quantity"] == "matrix"}
+    return [
+        f"matrix {c['precision']}: {many} threads reached less than {few}: other programs ran, or "
+        "the machine has fewer processors than it shows"
+        for c in more["ceilings"]
+        if c["quantity"] == "matrix" and c["value"] < rates.get(c["precision"], 0.0)
+    ]
 
 
 def _under_launcher() -> bool:

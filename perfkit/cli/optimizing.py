@@ -103,8 +103,9 @@ def _report(found: Optimization, trials: Trials) -> None:
     more = optimize_page.sections(found)
     for diagnosed in found.diagnosed:
         if (analysis := trials.analyses.get(diagnosed.trial)) is not None:
-            page = html.render(analysis, more=more)
-            results.write(trials.home / diagnosed.trial / results.REPORT_FILE, page.encode())
+            run = trials.home / diagnosed.trial
+            page = html.render(analysis, more=more, called=results.called(run))
+            results.write(run / results.REPORT_FILE, page.encode())
 
 
 def source_changes(stack: Sequence[Choice], home: Path, found: Optimization) -> tuple[Change, ...]:

@@ -70,7 +70,9 @@ def command(
             results.write(written[-1], analysis_of.encode(analysis))
         more = () if redact else beside.sections(results.home(run))
         doing("writing the report")
-        results.write(page, html.render(analysis, light=light, more=more).encode())
+        called = "" if redact else results.called(results.home(run))
+        text = html.render(analysis, light=light, more=more, called=called)
+        results.write(page, text.encode())
     if as_json:
         files = [str(file.absolute()) for file in written]
         console.tell_json({"schema_version": SCHEMA_VERSION, "written": files})

@@ -66,7 +66,8 @@ def produce(
     with console.progress("writing the report"):
         keep_ceilings(folder, measured, analysis)
         write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
-        write(folder / REPORT_FILE, html.render(analysis).encode())
+        page = html.render(analysis, called="" if run.path is None else called(run.path))
+        write(folder / REPORT_FILE, page.encode())
     return Results(analysis=analysis, folder=folder)
 
 
@@ -163,6 +164,15 @@ def recall(path: Path) -> Analysis:
 def home(path: Path) -> Path:
     """Return the folder of a run that is named by its folder or by a file in it."""
     return path if path.is_dir() else path.parent
+
+
+def called(folder: Path) -> str:
+    """Return the name by which a user knows a run folder; "" for a folder that is none."""
+    folder = folder.resolve()
+    if not (folder / "nodes").is_dir():
+        return ""
+    says_nothing = folder.name in ("run", "out")
+    return f"{folder.parent.name}/{folder.name}" if says_nothing else folder.name
 
 
 def elsewhere(run: Run) -> Path:

@@ -206,11 +206,13 @@ def collect(
         refused=plan.refused if plan else None,
     )
     machine = writeup_arms.machine_of(base, loaded)
+    options = writeup_arms.options_of(base, loaded)
+    measure = f"perfkit writeup {lab.value} --measure {options}".rstrip()
     return Evidence(
         machine=machine,
         arms=arms,
         traces=writeup_arms.traces_of(loaded),
-        measure=f"perfkit writeup {lab.value} --measure -- {cmd or machine.command or 'CMD'}",
+        measure=f"{measure} -- {cmd or machine.command or 'CMD'}",
         price_per_rank_hour=price,
     )
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -56,7 +57,8 @@ def load(words: Sequence[str]) -> list[Loaded]:
                 analysis = results.produce([folder], None).analysis
         numbers = read_numbers(run)
         known = [one for one in found if one.role == BASE]
-        told = role or (inferred(known[0].run, run, folder) if known else BASE)
+        told = role or (inferred(known[0].run, run) if known else BASE)
+        told = told or _own_name(folder, {one.role for one in found})
         found.append(Loaded(role=told, folder=folder, run=run, analysis=analysis, numbers=numbers))
     if found and not any(one.role == BASE for one in found):
         raise UsageError("no run is the baseline", hint="name it first, or as base=RUN")
@@ -80,14 +82,27 @@ def _spread(word: str) -> list[tuple[str, Path]]:
         and (known is None or (entry.name in known and known[entry.name].ok))
     )
     if not inside:
-        return [(role, folder)]
+        repeat = _REPEAT.fullmatch(folder.name)  # such as perfkit writeup lab04 lab04-runs/*-run1
+        return [(role or (repeat[1] if repeat else ""), folder)]
     order = [BASE, *(role for role in TITLES if role != BASE)]
     pairs = [(match[1], entry) for entry in inside if (match := _REPEAT.fullmatch(entry.name))]
     return sorted(pairs, key=lambda p: (order.index(p[0]) if p[0] in order else 99, p[1]))
 
 
-def inferred(base: Run, run: Run, folder: Path) -> str:
-    """Tell by the recorded facts what a run changed; its folder's name where none says it."""
+def _own_name(folder: Path, taken: Set[str]) -> str:
+    """Return a name for a run that nothing else tells the role of, which no other run has.
+
+    Two folders of one name are two variants: whoever means repetitions says so by ROLE=RUN.
+    """
+    full = folder.resolve()
+    if full.name not in taken and full.name not in TITLES:
+        return full.name
+    near = f"{full.parent.name}/{full.name}"
+    return near if near not in taken else str(full)
+
+
+def inferred(base: Run, run: Run) -> str:
+    """Tell by the recorded facts what a run changed; "" where none says it."""
     changed = set()
     if _fact(run, "autocast") and not _fact(base, "autocast"):
         changed.add("amp")
@@ -97,7 +112,7 @@ def inferred(base: Run, run: Run, folder: Path) -> str:
         changed.add("loader")
     if len(changed) > 1:
         return ALL
-    return changed.pop() if changed else folder.name
+    return changed.pop() if changed else ""
 
 
 def _fact(run: Run, *path: str) -> object:
@@ -189,6 +204,21 @@ def _judged(
     if said.ok:
         return f"numerics guard: ok{f', but {said.reason}' if said.reason else ''}"
     return f"numerics guard: rejected, {said.reason}"
+
+
+def options_of(base: Loaded, loaded: Sequence[Loaded]) -> str:
+    """Return the options with which --measure made these runs; "" for runs made elsewhere.
+
+    The runs that it lacks must be made with the same ones.
+    """
+    facts = base.run.nodes[0].facts if base.run.nodes else {}
+    windows = facts.get("windows")
+    if not _REPEAT.fullmatch(base.folder.resolve().name) or not isinstance(windows, list):
+        return ""
+    counts = Counter(one.role for one in loaded)
+    options = [f"--repeats {max(counts.values())}"]
+    options += [f"--window {first}:{last}" for first, last in windows]
+    return " ".join(options)
 
 
 def machine_of(one: Loaded, loaded: Sequence[Loaded]) -> Machine:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from perfkit.analyzers.result import Analysis
+from perfkit.analyzers.run_facts import RECIPES
 from perfkit.report import (
     communication,
     efficiency_section,
@@ -23,13 +24,14 @@ from perfkit.report.model import Page, Section
 from perfkit.report.names import name
 
 
-def build(analysis: Analysis, more: Sequence[Section] = ()) -> Page:
-    """Return the page that shows `analysis`; pure, and the same for the same analysis.
+def build(analysis: Analysis, more: Sequence[Section] = (), called: str = "") -> Page:
+    """Return the page that shows `analysis`; pure, and the same for the same arguments.
 
-    more: sections that others have built, put before the limits of the capture.
+    more: sections that others have built, put before the limits of the capture. called: the run's
+    name where it has one that says more than its id.
     """
     return Page(
-        title=f"perfkit · {name(analysis.run.run_id, 80) or 'report'}",
+        title=f"{name(called or analysis.run.run_id, 80) or 'report'} · perfkit",
         subtitle=_subtitle(analysis),
         version=name(analysis.perfkit_version, 40),
         sections=tuple(s for s in _sections(analysis, more) if s is not None),
@@ -62,8 +64,10 @@ def _subtitle(analysis: Analysis) -> str:
     """Return the run in one line: what, on what, when."""
     world, run = analysis.world, analysis.run
     device = name(world.device_name, 60) or name(world.device_kind, 20).upper()
+    recipes = run.facts.get(RECIPES, "")
     parts = (
         name(run.command, 160),
+        f"with {name(recipes, 120)}" if recipes else "",
         f"{show.plural(world.size, 'rank')} on {show.plural(world.nodes, 'node')}",
         device,
         name(run.started_utc, 40),

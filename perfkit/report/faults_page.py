@@ -32,7 +32,7 @@ from perfkit.report.names import name
 def render(found: Faults, *, light: bool = True) -> str:
     """Return the whole page; `light` leaves plotly out."""
     page = Page(
-        title=f"perfkit · fault of rank {found.killed_rank} after step {found.killed_after_step}",
+        title=f"Fault of rank {found.killed_rank} after step {found.killed_after_step} · perfkit",
         subtitle=name(found.command, 160),
         version=name(found.perfkit_version, 40),
         sections=sections(found),

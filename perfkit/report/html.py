@@ -35,12 +35,14 @@ LIVE = (PlotChart, BoundChart, SeriesChart)
 """Blocks that plotly takes over."""
 
 
-def render(analysis: Analysis, *, light: bool = False, more: Sequence[Section] = ()) -> str:
+def render(
+    analysis: Analysis, *, light: bool = False, more: Sequence[Section] = (), called: str = ""
+) -> str:
     """Return the report of `analysis` as one HTML document; `light` leaves plotly out.
 
-    more: what other commands found with the same run.
+    more: what other commands found with the same run. called: its name, else its id is shown.
     """
-    return write(build(analysis, more), light=light)
+    return write(build(analysis, more, called), light=light)
 
 
 def write(page: Page, *, light: bool = False) -> str:

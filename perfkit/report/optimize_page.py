@@ -18,7 +18,7 @@ def render(found: Optimization, *, light: bool = True) -> str:
 def page(found: Optimization) -> Page:
     """Return what the page shows."""
     return Page(
-        title="perfkit · recipes",
+        title="Recipes · perfkit",
         subtitle=name(found.command, 160),
         version=name(found.perfkit_version, 40),
         sections=sections(found),

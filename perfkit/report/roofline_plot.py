@@ -42,7 +42,7 @@ def png(found: RunRoofline) -> bytes:
 
 def _title(found: RunRoofline) -> str:
     device = name(found.device_name, 60) or name(found.device_kind, 20).upper()
-    return f"perfkit · roofline on {device}"
+    return f"Roofline on {device} · perfkit"
 
 
 def _ranks(found: RunRoofline) -> str:

@@ -21,7 +21,7 @@ def page(found: Scaling) -> Page:
     counts = ", ".join(str(p.ranks) for p in found.points)
     sections = (_summary(found), _losses(found), _models(found), _predictions(found))
     return Page(
-        title=f"perfkit · {found.mode} scaling on {counts} ranks",
+        title=f"{found.mode.capitalize()} scaling on {counts} ranks · perfkit",
         subtitle=" · ".join(x for x in (name(found.command, 160), name(found.model, 80)) if x),
         version=name(found.perfkit_version, 40),
         sections=tuple(section for section in sections if section is not None),

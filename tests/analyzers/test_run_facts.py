@@ -8,8 +8,10 @@ import pytest
 from perfkit.analyzers.analysis import analyze
 from perfkit.analyzers.result import RunFacts
 from perfkit.trace.model import RankTrace
+from perfkit.trace.run import load_rank, open_run
 from tests.builder_items import kernel, step
 from tests.builders import rank_trace, run_of
+from tests.trace.folders import add_node, add_rank, add_trace
 
 
 def traced(rank: int, source: str) -> RankTrace:
@@ -44,3 +46,17 @@ def test_files_of_one_name_are_told_apart(
 
 def test_a_bucket_has_a_size() -> None:
     assert facts("/a.json", "/b.json").facts["DDP bucket"] == "25 MiB"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told"),
+    [(["amp-bf16", "loader:workers=1"], "amp-bf16, loader:workers=1"), ([], None)],
+)
+def test_a_run_names_the_recipes_it_was_started_with(
+    tmp_path: Path, recorded: list[str], told: str | None
+) -> None:
+    add_node(tmp_path, recipes=recorded)
+    for rank in range(2):
+        add_trace(add_rank(tmp_path, rank), 2, 4)
+    found = analyze(open_run([tmp_path]), lambda record: load_rank(record, cache=None))
+    assert found.run.facts.get("recipes") == told

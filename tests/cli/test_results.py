@@ -13,6 +13,7 @@ from perfkit.errors import InputError, UsageError
 from perfkit.trace.model import Run
 from tests.cli.conftest import Call
 from tests.report.sample import io_bound
+from tests.trace.folders import add_node, add_rank, add_trace
 
 RUN = Run(run_id="abc", path=None, ranks=())
 
@@ -89,6 +90,22 @@ def test_report_of_something_else(perfkit: Call, tmp_path: Path, content: bytes,
     ended = perfkit("report", other)
     assert (ended.status, ended.out, ended.err.count("\n")) == (3, "", 1)
     assert says in ended.err
+
+
+@pytest.mark.parametrize(("folder", "name"), [("lab/amp-run1", "amp-run1"), ("lab/run", "lab/run")])
+def test_a_page_is_called_as_its_run_folder(
+    perfkit: Call, tmp_path: Path, folder: str, name: str
+) -> None:
+    run = tmp_path / folder
+    add_node(run)
+    for rank in range(2):
+        add_trace(add_rank(run, rank), 2, 4)
+    assert perfkit("analyze", run).status == 0
+    assert f"<title>{name} · perfkit</title>" in (run / "report.html").read_text()
+    assert perfkit("report", run, "--light").status == 0
+    assert f"<title>{name} · perfkit</title>" in (run / "report.html").read_text()
+    assert perfkit("report", run, "--light", "--redact").status == 0
+    assert f"<title>{name}" not in (run / "redacted.html").read_text()
 
 
 def test_report_of_nothing(perfkit: Call, tmp_path: Path) -> None:

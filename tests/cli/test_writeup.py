@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,32 @@ def test_a_report_and_its_figures_are_written(perfkit: Call, tmp_path: Path) -> 
     assert page.status == 0, page.err
     assert "The trap, beside the change that mattered" in (tmp_path / "lab09.html").read_text()
     assert (tmp_path / "lab09-ledger.json").is_file()
+
+
+def told_roles(*words: str | Path) -> list[str]:
+    return [one.role for one in writeup_arms.load([str(word) for word in words])]
+
+
+def test_runs_of_one_name_are_variants_of_their_own(tmp_path: Path) -> None:
+    made = [make_run(tmp_path / name, 2, 100.0, 8) for name in ("a/base", "b/run", "c/run")]
+    assert told_roles(*made) == ["base", "run", "c/run"]
+    assert told_roles(made[1], made[0], made[2]) == ["base", "a/base", "run"]
+    assert told_roles(made[0], f"x={made[1]}", f"x={made[2]}") == ["base", "x", "x"]
+
+
+def test_runs_of_a_measurement_keep_their_roles_and_options(tmp_path: Path) -> None:
+    """Whatever order the shell gives them in."""
+    names = ("amp-run1", "base-run1", "base-run2")
+    made = [make_run(tmp_path / name, 2, 100.0, 8) for name in names]
+    assert told_roles(*made) == ["amp", "base", "base"]
+    loaded = writeup_arms.load([str(folder) for folder in made])
+    (node,) = loaded[1].run.nodes
+    facts = {**node.facts, "windows": [[6, 15]]}
+    run = replace(loaded[1].run, nodes=(replace(node, facts=facts),))
+    base = replace(loaded[1], run=run)
+    assert writeup_arms.options_of(base, loaded) == "--repeats 2 --window 6:15"
+    elsewhere = replace(base, folder=tmp_path / "base")
+    assert writeup_arms.options_of(elsewhere, loaded) == ""
 
 
 def test_runs_of_something_else_are_refused_with_a_remedy_that_helps(

@@ -45,6 +45,17 @@ def test_a_page_is_what_it_was() -> None:
     )
 
 
+def test_two_runs_of_one_command_can_be_told_apart() -> None:
+    """By the name that their folder gives them, and by the recipes that they were started with."""
+    plain = single_rank()
+    facts = msgspec.structs.replace(plain.run, facts={**plain.run.facts, "recipes": "amp-bf16"})
+    other = msgspec.structs.replace(plain, run=facts)
+    assert build(plain, called="base-run1").title == "base-run1 · perfkit"
+    assert build(plain).title == f"{plain.run.run_id} · perfkit"
+    assert "python train.py · with amp-bf16 · 1 rank" in build(other).subtitle
+    assert "with" not in build(plain).subtitle
+
+
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_building_is_repeatable_and_ids_are_unique(sample: str) -> None:
     page = build(SAMPLES[sample]())

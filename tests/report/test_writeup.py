@@ -170,7 +170,7 @@ def test_what_did_not_help_says_what_became_of_the_time_it_works_on() -> None:
 def test_prediction_and_measurement_stand_side_by_side() -> None:
     text = markdown.render(lab04.build(FULL, LINE), "figures")
     assert "| Predicted, before it was measured | 1.40x (1.30x to 1.60x) |" in text
-    assert "It is +7.1% off the prediction and inside its range" in text
+    assert "It is 7.1% above the prediction and inside its range" in text
     assert "no gain is shown, 1.00x" in text  # accumulation, among what did not help
 
 

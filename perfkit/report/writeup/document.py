@@ -31,11 +31,16 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table of plain texts; columns from `numeric` on are aligned to the right."""
+    """A table of plain texts; columns from `numeric` up to `prose` are aligned to the right."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: int = 1
+    prose: int | None = None
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether a column holds numbers."""
+        return self.numeric <= column < (len(self.header) if self.prose is None else self.prose)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,7 +179,9 @@ def _table(found: Evidence) -> Iterator[Block]:
             continue
         rows.append(_row(found, arm))
     yield Grid(
-        header=("Optimization", "Throughput", "Speedup", "Memory", "Accuracy"), rows=tuple(rows)
+        header=("Optimization", "Throughput", "Speedup", "Memory", "Accuracy"),
+        rows=tuple(rows),
+        prose=4,
     )
     yield Paragraph(text=_legend(found))
     drawn = figures.throughputs([found.base, *found.others])

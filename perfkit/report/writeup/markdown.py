@@ -54,6 +54,6 @@ def _lines(block: Block, figures: str, drawn: str) -> Iterator[str]:
 
 def _grid(block: Grid) -> Iterator[str]:
     yield f"| {' | '.join(map(text_of, block.header))} |"
-    rules = ["---" if i < block.numeric else "---:" for i in range(len(block.header))]
+    rules = ["---:" if block.is_numeric(i) else "---" for i in range(len(block.header))]
     yield f"| {' | '.join(rules)} |"
     yield from (f"| {' | '.join(map(text_of, row))} |" for row in block.rows)

@@ -66,9 +66,9 @@ def _parts(block: Block) -> Iterator[Markup]:
             yield _grid(block)
         case Figure():
             drawing = Markup(block.svg.partition("?>\n")[2] or block.svg)
-            yield Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(
-                drawing, block.caption
-            )
+            told = Markup("<figcaption>{}</figcaption>").format(block.caption)
+            titled = block.caption in block.svg  # the drawing says it itself
+            yield Markup("<figure>{}{}</figure>").format(drawing, "" if titled else told)
         case Gap():
             yield Markup(
                 '<div class="gap"><p><strong>Missing:</strong> {}. To fill it:</p>'
@@ -92,7 +92,7 @@ def _grid(block: Grid) -> Markup:
         Markup("<tr>{}</tr>").format(
             Markup("").join(
                 Markup("<td{}>{}</td>").format(
-                    Markup(' class="n"') if i >= block.numeric else "", escape(text)
+                    Markup(' class="n"') if block.is_numeric(i) else "", escape(text)
                 )
                 for i, text in enumerate(row)
             )

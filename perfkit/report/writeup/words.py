@@ -52,7 +52,8 @@ def judged(base: Arm, arm: Arm) -> str:
         guess.low is not None and guess.high is not None and guess.low <= got.ratio <= guess.high
     )
     where = "inside" if within else "outside"
-    return f"{told} It is {units.change(gap)} off the prediction and {where} its range."
+    side = "above" if gap >= 0 else "below"
+    return f"{told} It is {units.percent(abs(gap))} {side} the prediction and {where} its range."
 
 
 def setup(found: Evidence) -> Iterator[Block]:
