@@ -132,9 +132,8 @@ def _in_steps(evidence: Evidence, time_class: TimeClass) -> str:
     hit = {row.step for row in rows if row.classes_ms.get(time_class.key, 0.0) > 0}
     if not hit:
         return ""
-    return (
-        f"; in {len(hit)} of {len({row.step for row in rows})} analysed steps, last in {max(hit)}"
-    )
+    analysed = len({row.step for row in rows})
+    return f"; in {len(hit)} of {analysed} analysed steps, last in step {max(hit)}"
 
 
 def fp32_matmul(evidence: Evidence) -> Iterator[Finding]:

@@ -70,8 +70,9 @@ def pageable_copies(evidence: Evidence) -> Iterator[Finding]:
         "pageable_copies",
         severity,
         "Copies to the device come from pageable memory",
-        evidence=f"{calls:.3g} copies per step from pageable memory ({size(moved)}) take "
-        f"{milliseconds(pageable)}; {percent(share)} of the step is copies that nothing hides",
+        evidence=f"copies from pageable memory take {milliseconds(pageable)} per step "
+        f"({size(moved)}, in {calls:.3g}); {percent(share)} of the step is copies that nothing "
+        "hides",
         ranks=affected({r: float(s.counts.pageable_h2d_ns) for r, s in evidence.surveys.items()}),
         share=share,
         next_step="DataLoader(pin_memory=True) and tensor.to(device, non_blocking=True)",
@@ -89,8 +90,8 @@ def exposed_copies(evidence: Evidence) -> Iterator[Finding]:
         "exposed_copies",
         severity,
         "Copies between host and device are not hidden",
-        evidence=f"{milliseconds(evidence.ms(TimeClass.MEMCPY))} per step, {percent(share)} of it"
-        + _how_many(evidence),
+        evidence=f"copies take {milliseconds(evidence.ms(TimeClass.MEMCPY))} per step in which "
+        f"nothing else runs, {percent(share)} of it" + _how_many(evidence),
         ranks=affected(evidence.rank_ms(TimeClass.MEMCPY)),
         share=share,
         next_step="copy once: gather what a step needs in one tensor, and read results together"
@@ -106,7 +107,7 @@ def _how_many(evidence: Evidence) -> str:
         return ""
     calls = sum(c.copies / c.steps for c in counts) / len(counts)
     mean = _copy_bytes(evidence)
-    return f"; {calls:.3g} copies" + (f" of {size(mean)} on average" if mean is not None else "")
+    return f"; {calls:.3g} per step" + (f", of {size(mean)} on average" if mean is not None else "")
 
 
 def _copy_bytes(evidence: Evidence) -> float | None:
@@ -134,7 +135,7 @@ def checkpoint_stall(evidence: Evidence) -> Iterator[Finding]:
         "checkpoint_stall",
         severity,
         "Training stands still while it saves checkpoints",
-        evidence=f"{percent(share)} of the time{detail}",
+        evidence=f"saving takes {percent(share)} of the time{detail}",
         ranks=affected(evidence.rank_ms(TimeClass.CHECKPOINT)),
         share=share,
         next_step="save asynchronously (torch.distributed.checkpoint.async_save) or less often",

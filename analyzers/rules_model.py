@@ -75,12 +75,14 @@ def sync_batch_norm(evidence: Evidence) -> Iterator[Finding]:
     if not calls and not logged:
         return
     exposed = evidence.share(TimeClass.COMM_TRANSFER, TimeClass.COMM_UNMATCHED)
-    many = f"{max(calls.values()):.3g} times a step" if calls else "as DDP's own log says"
+    seen = "the model holds SyncBatchNorm, by DDP's own log"
+    if calls:
+        seen = f"SyncBatchNorm runs {max(calls.values()):.3g} times a step"
     yield finding(
         "sync_batch_norm",
         "info" if COMMUNICATION.severity(exposed) is None else "moderate",
         "Batch norms exchange statistics between ranks",
-        evidence=f"SyncBatchNorm runs {many}; {percent(exposed)} of the step is exposed "
+        evidence=f"{seen}; {percent(exposed)} of the step is exposed "
         "communication, of which its small messages are a part",
         ranks=tuple(calls),
         next_step="plain BatchNorm where the batch of a rank is large, or GroupNorm",

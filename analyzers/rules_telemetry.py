@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.result_telemetry import GpuLoad, NodeLoad
-from perfkit.analyzers.rules import Thresholds
+from perfkit.analyzers.rules import Thresholds, finding
 from perfkit.analyzers.telemetry import node_loads
-from perfkit.analyzers.verdict import gain_ceiling
 from perfkit.units import number, percent
 
 QUEUED = Thresholds(0.05, 0.20)  # of the time a rank's main thread had no processor to run on
@@ -28,23 +27,21 @@ def processor_contention(evidence: Evidence) -> Iterator[Finding]:
             continue
         others = (node.other_cores or 0.0) + (node.stolen_cores or 0.0)
         by_others = others >= NEIGHBOUR_CORES
-        yield Finding(
-            id="busy_neighbour" if by_others else "oversubscribed_processors",
-            severity=severity,
-            title="Other programs use the machine's processors"
+        yield finding(
+            "busy_neighbour" if by_others else "oversubscribed_processors",
+            severity,
+            "Other programs use the machine's processors"
             if by_others
             else "The run starts more threads than there are processors",
             evidence=f"node {node.node}: up to {percent(worst)} of the time a rank's main thread "
             f"waited for a processor; in use {number(node.busy_cores)} of {node.processors}, "
             f"{number(node.own_cores)} by this run, {number(others)} by others",
             ranks=tuple(r for r, share in queued.items() if share >= worst / 2),
-            recipe=None,
-            gain_ceiling=gain_ceiling(worst),
+            share=worst,
             next_step="measure again on an idle machine, or reserve processors for the run"
             if by_others
             else "fewer threads: OMP_NUM_THREADS = processors / ranks on the machine, and fewer "
             "loader workers",
-            not_when="the processors are shared on purpose: then this is the speed to expect",
         )
 
 
@@ -64,16 +61,14 @@ def slowed_gpu(evidence: Evidence) -> Iterator[Finding]:
             severity = SLOWED.severity(gpu.slowed_share or 0.0)
             if severity is None or node.samples < FEW_SAMPLES:
                 continue
-            yield Finding(
-                id="slowed_gpu",
-                severity=severity,
-                title="A GPU runs at lowered clocks",
+            yield finding(
+                "slowed_gpu",
+                severity,
+                "A GPU runs at lowered clocks",
                 evidence=_clocks(node, gpu),
                 ranks=gpu.ranks,
-                recipe=None,
-                gain_ceiling=_clock_gain(gpu),
+                share=_clock_share(gpu),
                 next_step=COOLING,
-                not_when="the step does not wait for this GPU's kernels",
             )
 
 
@@ -89,12 +84,12 @@ def _clocks(node: NodeLoad, gpu: GpuLoad) -> str:
     return text
 
 
-def _clock_gain(gpu: GpuLoad) -> float | None:
+def _clock_share(gpu: GpuLoad) -> float | None:
     """Compute cannot gain more than the clock does, in the part of the time it was lowered."""
     if gpu.slowed_sm_mhz is None or not gpu.max_sm_mhz or gpu.slowed_share is None:
         return None
     lost = max(1 - gpu.slowed_sm_mhz / gpu.max_sm_mhz, 0.0)
-    return gain_ceiling(gpu.slowed_share * lost)
+    return gpu.slowed_share * lost
 
 
 def gpu_errors(evidence: Evidence) -> Iterator[Finding]:
@@ -106,14 +101,12 @@ def gpu_errors(evidence: Evidence) -> Iterator[Finding]:
             xids = ", ".join(str(n) for n in sorted(set(gpu.xids)))
             parts = [f"XID {xids}"] if xids else []
             parts += [f"{gpu.new_ecc_errors} uncorrected memory errors"] * bool(gpu.new_ecc_errors)
-            yield Finding(
-                id="gpu_errors",
-                severity="high",
-                title="A GPU reported errors",
+            yield finding(
+                "gpu_errors",
+                "high",
+                "A GPU reported errors",
                 evidence=f"node {node.node}, GPU {gpu.index}: {' and '.join(parts)}",
                 ranks=gpu.ranks,
-                recipe=None,
-                gain_ceiling=None,
                 next_step="drain the node and test the GPU: dcgmi diag -r 3; NVIDIA's XID list "
                 "says what each number means",
             )

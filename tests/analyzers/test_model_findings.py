@@ -152,11 +152,8 @@ def test_reserved_memory_far_above_tensors_is_told(
         assert (found.severity, found.gain_ceiling) == ("info", None)
 
 
-@pytest.mark.parametrize(
-    ("retries", "severity"), [([0, 0], None), ([2, 2], "info"), ([2, 5], "moderate"), (None, None)]
-)
-def test_retries_of_the_allocator_are_told(retries: list[int] | None, severity: str | None) -> None:
-    """Rank 1 of two retried; a run that was not asked says nothing."""
+def retried(retries: list[int] | None) -> Analysis:
+    """Two ranks; rank 1's step lines count the allocator's retries, or do not."""
     items: list[Item | StepItem] = [step(k, at_ms=10 * k, ms=10) for k in (0, 1)]
     items.append(kernel("gemm", at_ms=0, ms=10))
     traces = [rank_trace(*items, rank=rank, world_size=2) for rank in (0, 1)]
@@ -171,7 +168,15 @@ def test_retries_of_the_allocator_are_told(retries: list[int] | None, severity: 
         retries=np.array(retries or [NONE, NONE], np.int64),
     )
     run, load = run_of(*traces, lines={1: replace(step_lines([10, 10]), memory=memory)})
-    found = by_id(analyze(run, load)).get("allocator_retries")
+    return analyze(run, load)
+
+
+@pytest.mark.parametrize(
+    ("retries", "severity"), [([0, 0], None), ([2, 2], "info"), ([2, 5], "moderate"), (None, None)]
+)
+def test_retries_of_the_allocator_are_told(retries: list[int] | None, severity: str | None) -> None:
+    """Rank 1 of two retried; a run that was not asked says nothing."""
+    found = by_id(retried(retries)).get("allocator_retries")
     assert (found.severity if found else None) == severity
     if found is not None:
         assert (found.ranks, found.recipe, found.gain_ceiling) == ((1,), "allocator", None)

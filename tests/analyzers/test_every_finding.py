@@ -1,0 +1,75 @@
+"""Every finding of the catalogue appears where its cause is, and not where that alone is absent."""
+
+import pytest
+
+from perfkit.analyzers.finding_catalogue import BY_ID, CATALOGUE, STRAGGLER_PREFIX, entry_of
+from perfkit.analyzers.result import Finding
+from tests.analyzers.finding_cases import CASES
+from tests.analyzers.finding_runs import Case, Made, gap, products
+from tests.analyzers.test_findings import analysed, one_step
+from tests.builders import h2d, kernel, op
+
+
+def found_in(run: Made) -> dict[str, Finding]:
+    return {finding.id: finding for finding in run().findings}
+
+
+def test_there_is_a_case_for_every_finding() -> None:
+    assert {entry_of(case.id).id for case in CASES} == set(BY_ID)
+    assert len(CASES) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_it_appears_with_its_numbers(case: Case) -> None:
+    finding = found_in(case.run)[case.id]
+    assert case.evidence in finding.evidence
+    if case.ceiling is None:
+        assert finding.gain_ceiling is None
+    else:
+        assert finding.gain_ceiling == pytest.approx(case.ceiling, rel=1e-3)
+    assert finding.title and finding.next_step
+    assert finding.not_when == entry_of(case.id).not_when
+    assert finding.recipe == entry_of(case.id).recipe
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [(case, why) for case in CASES for why in case.without],
+    ids=lambda value: value.id if isinstance(value, Case) else value,
+)
+def test_it_does_not_appear_without_its_cause(case: Case, why: str) -> None:
+    assert case.id not in found_in(case.without[why])
+
+
+def test_every_case_has_a_run_without_its_cause() -> None:
+    assert all(case.without for case in CASES)
+    assert not any(case.id == STRAGGLER_PREFIX for case in CASES)
+
+
+def test_of_graphs_the_next_one_may_be_late_and_needs_no_recipe() -> None:
+    """Two graphs of 40 ms, the second launched 20 ms after the first has ended."""
+    kernels = [
+        kernel("gemm", at_ms=at, ms=40, launched_at_ms=at, launch_ms=0.0, graph=f"g{at}")
+        for at in (0.0, 60.0)
+    ]
+    found = found_in(lambda: analysed(one_step(*kernels, op("aten::add", at_ms=40, ms=20))))
+    finding = found["launch_bound"]
+    assert "CUDA graphs launch 100% of them" in finding.evidence
+    assert finding.recipe is None
+    assert "in CUDA graphs already" in finding.next_step
+
+
+def test_where_mixed_precision_is_on_it_is_not_advised() -> None:
+    half = kernel("sm80_xmma_gemm_bf16bf16_bf16f32_f32_tn", at_ms=50, ms=50)
+    finding = found_in(products("ampere_sgemm_128x64_tn", "8.0", half))["fp32_matmul"]
+    assert "mixed precision is on" in finding.evidence
+    assert "autocast to bf16" not in finding.next_step
+    alone = found_in(products("ampere_sgemm_128x64_tn"))["fp32_matmul"]
+    assert "autocast to bf16" in alone.next_step
+
+
+def test_many_small_copies_are_to_be_gathered_not_pinned() -> None:
+    small = [h2d(at_ms=40 + n, ms=1, pageable=True, size_bytes=512) for n in range(20)]
+    finding = found_in(gap(*small))["exposed_copies"]
+    assert finding.evidence.endswith("20 per step, of 512 B on average")
+    assert finding.recipe is None and "copy once" in finding.next_step
