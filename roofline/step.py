@@ -61,11 +61,15 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """T_lo and T_hi from one way of taking the compute time."""
+    """T_lo and T_hi from one way of taking the compute time.
+
+    compute_s is None where the operators have no ceiling, network_s where a level that was used has
+    none; highest_s is then None too, and lowest_s is of what is known.
+    """
 
     compute_from: str
-    compute_s: float
-    network_s: float | None  # None: a level that was used has no ceiling; so has no highest_s
+    compute_s: float | None
+    network_s: float | None
     lowest_s: float
     highest_s: float | None
     overlap: OverlapQuality | None
@@ -96,7 +100,12 @@ class StepRoofline:
 
     @property
     def limit(self) -> str | None:
-        """Which ceiling sets T_lo: compute, memory, or a level of the network; None: none known."""
+        """Which ceiling sets T_lo: compute, memory, or a level of the network.
+
+        None where none is known, or where computing has no ceiling to compare with the network's.
+        """
+        if self.ceilings.compute_s is None:
+            return None
         times = {"compute": self.flop_s or 0.0, "memory": self.memory_s}
         times |= {level.name: level.least_s or 0.0 for level in self.levels}
         longest = max(times, key=lambda name: times[name])
@@ -114,7 +123,7 @@ def step_roofline(
     peaks = {p: roof.value for p in by_precision if (roof := roofs.matrix(p)) is not None}
     peak = harmonic_peak(by_precision, peaks)
     flop_s = sum(by_precision.values()) / peak if peak else None
-    least = max(flop_s or 0.0, placement.least_memory_s)
+    least = _least_compute_s(placement, flop_s)
     return StepRoofline(
         rank=placement.rank,
         step_s=placement.step_s,
@@ -132,15 +141,23 @@ def step_roofline(
     )
 
 
-def _pair(source: str, compute_s: float, levels: tuple[Level, ...], step_s: float) -> Pair:
+def _least_compute_s(placement: Placement, flop_s: float | None) -> float | None:
+    """Least time of computing; None where the step's operators have no ceiling at all."""
+    computes = any(point.bytes or point.executed_flop for point in placement.points)
+    if computes and flop_s is None and not placement.least_memory_s:
+        return None
+    return max(flop_s or 0.0, placement.least_memory_s)
+
+
+def _pair(source: str, compute_s: float | None, levels: tuple[Level, ...], step_s: float) -> Pair:
     times = [level.least_s for level in levels]
     known = tuple(time for time in times if time is not None)
-    bound = StepBound(compute_s=compute_s, network_s=known)
-    complete = len(known) == len(times)
+    bound = StepBound(compute_s=compute_s or 0.0, network_s=known)
+    complete = len(known) == len(times) and compute_s is not None
     return Pair(
         compute_from=source,
         compute_s=compute_s,
-        network_s=sum(known) if complete else None,
+        network_s=sum(known) if len(known) == len(times) else None,
         lowest_s=bound.lowest_s,
         highest_s=bound.highest_s if complete else None,
         overlap=bound.overlap_quality(step_s) if complete else None,

@@ -48,7 +48,7 @@ def _blocks(found: RunRoofline) -> list[Block]:
     if not found.points:
         blocks += [Note(text=_told(c.claim, c.why, c.remedy)) for c in found.cannot_tell]
         return blocks
-    if not found.ceilings:
+    if not any(c.quantity in ("matrix", "vector", "memory") for c in found.ceilings):
         blocks.append(_no_ceiling(found))
     blocks += findings(found)
     charts = (roofline_chart(found), bound_chart(found), step_bound_chart(found))
@@ -97,11 +97,13 @@ def _told(claim: str, why: str, remedy: str) -> str:
 
 
 def _no_ceiling(found: RunRoofline) -> Note:
-    remedy = next((c.remedy for c in found.cannot_tell if "ceilings" in c.claim), "")
+    """Say why no roof stands over the operators: the first reason that speaks of ceilings."""
+    told = next((c for c in found.cannot_tell if "ceilings" in c.claim + c.why), None)
+    why = told.why if told is not None else "no ceiling of this machine is known"
+    remedy = show.sentence(name(told.remedy, 300)) if told is not None else ""
     return Note(
         tone="warning",
-        text="No roof is drawn: no ceiling of this machine is known. "
-        + show.sentence(name(remedy, 300)),
+        text=f"No roof is drawn over the operators: {name(why, 300)}. {remedy}".strip(),
     )
 
 
@@ -153,7 +155,11 @@ def _operator_table(found: RunRoofline) -> Table:
 
 def _operator_row(point: Point) -> tuple[Cell, ...]:
     again = " (recomputed)" if point.recomputed else ""
-    by_compute = point.limit in ("tensor", "vector") or not point.bytes
+    by_compute = (
+        point.limit in ("tensor", "vector")
+        or not point.bytes
+        or (point.limit is None and point.unit == "tensor")
+    )
     achieved = point.achieved_flop_per_s if by_compute else point.achieved_bytes_per_s
     shown = units.flops(achieved) if by_compute else units.bandwidth(achieved / 1e9)
     limit = f"{point.limit or 'not known'}{', cached' if point.cache_resident else ''}"

@@ -11,6 +11,7 @@ from perfkit.roofline.summary import RunRoofline, UsedCeiling
 
 TOP = 12
 UNCOSTED = 6
+FINDINGS = 8
 
 _SHOWN = {
     "matrix": "matrix products",
@@ -82,7 +83,7 @@ def run(found: RunRoofline, *, width: int) -> str:
         _section("Parallelism", _table(_parallelism(found))),
         _section("Network", _network(found)),
         _section("Utilization", _table(_utilization(found))),
-        _section("Findings", [f"  {text}" for text in found.findings]),
+        _section("Findings", _findings(found)),
         _section("Cannot tell", _cannot_tell(found)),
     ]
     return "\n\n".join(filter(None, parts))
@@ -126,7 +127,7 @@ def _points(points: Sequence[Point], width: int) -> Iterable[tuple[str, ...]]:
 
 
 def _achieved(point: Point) -> str:
-    if point.limit in ("tensor", "vector"):
+    if point.limit in ("tensor", "vector") or (point.limit is None and point.unit == "tensor"):
         return units.flops(point.achieved_flop_per_s)
     return units.bandwidth(point.achieved_bytes_per_s / 1e9)
 
@@ -157,6 +158,8 @@ def _steps(ranks: Sequence[StepRoofline]) -> list[str]:
 
 def _pair(pair: Pair) -> str:
     text = f"    from {pair.compute_from}: at least {units.seconds(pair.lowest_s)}"
+    if pair.compute_s is None:
+        return text + " for the network alone, no ceiling of computing"
     if pair.highest_s is None:
         return text + ", no network ceiling"
     text += f", without overlap {units.seconds(pair.highest_s)}"
@@ -206,5 +209,18 @@ def _utilization(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
         yield units.percent(entry.share), entry.convention, f"{entry.counts}; {entry.peak_source}"
 
 
+def _findings(found: RunRoofline) -> list[str]:
+    """One line an operator: the first of its findings, and how many are like it."""
+    groups: dict[str, list[str]] = {}
+    for text in found.findings:
+        groups.setdefault(text.partition(" (")[0], []).append(text)
+    lines = []
+    for alike in list(groups.values())[:FINDINGS]:
+        more = f"; {len(alike) - 1} more of this operator" if len(alike) > 1 else ""
+        lines.append(f"  {alike[0]}{more}")
+    left_out = len(groups) - FINDINGS
+    return lines + [f"  and of {left_out} more operators: see --json"] * (left_out > 0)
+
+
 def _cannot_tell(found: RunRoofline) -> list[str]:
-    return [f"  {entry.claim}: {entry.why}. {entry.remedy}" for entry in found.cannot_tell]
+    return [f"  {entry.claim}: {entry.why}; {entry.remedy}" for entry in found.cannot_tell]

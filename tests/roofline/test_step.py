@@ -85,6 +85,15 @@ def test_without_a_network_ceiling_there_is_no_upper_bound() -> None:
     assert found.ceilings.lowest_s == pytest.approx(2e-3)
 
 
+def test_without_a_ceiling_of_computing_the_network_bounds_alone_and_names_nothing() -> None:
+    bare = replace(ceilings(network={1: 1e9}), ceilings=())
+    found = of(ddp(), bare, {0: "a", 1: "a"})
+    assert found.ceilings.compute_s is None and found.limit is None
+    assert found.ceilings.lowest_s == pytest.approx(10e-3)
+    assert found.ceilings.highest_s is None and found.ceilings.overlap is None
+    assert found.measured.highest_s == pytest.approx(20e-3)
+
+
 def test_ranks_whose_node_is_unknown_have_no_level_to_be_held_against() -> None:
     found = of(ddp(), ceilings(network={1: 1e9}), {0: "a"})
     assert found.network[0].nodes is None
