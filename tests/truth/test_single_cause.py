@@ -171,3 +171,16 @@ def test_a_checkpoint_of_one_rank_is_blamed_on_it(tmp_path: Path) -> None:
     worst = max(analysis.verdict.blame, key=lambda b: b.ms)
     assert (worst.rank, worst.class_) == (0, "checkpoint")
     assert worst.ms == pytest.approx(100 / 2 / 2, rel=0.1)  # every other step, mean of two ranks
+
+
+def test_collections_of_garbage_on_one_rank_are_blamed_on_it(tmp_path: Path) -> None:
+    flags = ("--gc-ms=40", "--fault-ranks", "1", "--accelerator-ms=10", "--steps=21")
+    ended = run_quietly(tmp_path, *flags)
+    analysis = ended.analyze()
+    assert analysis.verdict.label == "host", analysis.verdict.sentence
+    worst = max(analysis.verdict.blame, key=lambda b: b.ms)
+    assert (worst.rank, worst.class_) == (1, "host_gc")
+    own = ended.mean_ms(lambda t: t.host_ms, 1, DEFAULT_WINDOW)
+    assert budget_ms(analysis, 1, "host_gc") == pytest.approx(own, rel=0.2)
+    assert [(s.rank, s.class_) for s in analysis.stragglers] == [(1, "host_gc")]
+    assert "straggler_host_gc" in {f.id for f in analysis.findings}
