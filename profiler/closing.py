@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -12,6 +13,7 @@ from isal import igzip
 from perfkit.profiler.inrank import streams
 
 CHUNK_BYTES = 1 << 20
+SUBMITTERS = ("ray job submit", "sbatch")  # do not start the ranks below themselves
 
 
 def compress_traces(run: Path, node: str) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ def _gzip(path: Path) -> IO[bytes]:
     return cast(IO[bytes], igzip.open(path, "wb", compresslevel=1))  # type: ignore[no-untyped-call]
 
 
-def missing_ranks(run: Path) -> tuple[str, ...]:
+def missing_ranks(run: Path, command: Sequence[str]) -> tuple[str, ...]:
     """Why there are no ranks, or fewer than there were: what capture could not record of itself."""
     try:
         return tuple((run / "boot-errors.log").read_text().splitlines())
@@ -84,7 +86,18 @@ def missing_ranks(run: Path) -> tuple[str, ...]:
         pass
     if any(run.glob("attempt*/rank*")):
         return ()
+    submitter = next((s for s in SUBMITTERS if _runs(command, s)), None)
+    if submitter is not None:
+        return (
+            f"no rank was captured: `{submitter}` has its program started elsewhere; submit"
+            " `perfkit profile --out SHARED -- ...` as that program",
+        )
     return (
         "no rank was captured: no process of the command stepped an optimizer or initialised"
         " torch.distributed, or Python ran with -I, -E or -S, or PYTHONPATH was replaced",
     )
+
+
+def _runs(command: Sequence[str], submitter: str) -> bool:
+    program, *words = submitter.split()
+    return Path(command[0]).name == program and list(command[1 : 1 + len(words)]) == words

@@ -137,7 +137,7 @@ def profile(command: Sequence[str], options: ProfileOptions) -> ProfileOutcome:
         waited = child.wait(process, seconds=options.seconds)
     late = collect(nsys, report) if nsys else ()
     ours = (*oom_kills.since(killed_before), *late, *_complaints(companions))
-    return _close(run, node, document, waited, ours)
+    return _close(run, node, command, document, waited, ours)
 
 
 def companions_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion, ...]:
@@ -176,6 +176,7 @@ def _complaints(companions: Sequence[Companion]) -> list[str]:
 def _close(
     run: Path,
     node: str,
+    command: Sequence[str],
     document: dict[str, object],
     waited: child.Waited,
     ours: Sequence[str],
@@ -183,7 +184,7 @@ def _close(
     code = waited.returncode
     status, signal = (code, None) if code >= 0 else (None, -code)
     warnings = (
-        *closing.missing_ranks(run),
+        *closing.missing_ranks(run, command),
         *closing.bring_streams(run, node),
         *closing.compress_traces(run, node),
         *own_traces.collect(run, node),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 MOST_SNAPSHOTS = 2  # a program that lowers its batch until it fits makes many
+ATTACH = "_cuda_attach_out_of_memory_observer"  # private to torch; absent from CPU builds
 WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -60,6 +61,6 @@ class Snapshots:
 
 def watch(rank: Recording) -> None:
     """Be told by the allocator of this process, where torch offers that."""
-    attach = getattr(torch._C, "_cuda_attachOutOfMemoryObserver", None)
+    attach = getattr(torch._C, ATTACH, None)
     if attach is not None:
         attach(Snapshots(rank))

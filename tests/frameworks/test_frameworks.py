@@ -7,20 +7,29 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.ports import free_port
-from tests.profiler.launching import TORCHRUN, clean_environment, profile, ranks
+from tests.profiler.launching import (
+    TORCHRUN,
+    clean_environment,
+    parent_command,
+    plain,
+    profile,
+    ranks,
+)
 
 pytestmark = [pytest.mark.real, pytest.mark.frameworks]
 
 SCRIPTS = Path(__file__).parent / "scripts"
 BIN = Path(sys.executable).parent
 WINDOW = [[2, 3]]
+LOOPBACK = {"RAY_AUTH_MODE": "disabled"}  # clusters of these tests, on 127.0.0.1
 MPI = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
@@ -104,20 +113,51 @@ def test_ray_train_on_a_cluster_of_its_own(tmp_path: Path) -> None:
     check(tmp_path / "run", 2, micro_batches=1)
 
 
-@needs("ray", "pandas", "pyarrow", "tensorboardX")  # ray[train], not ray alone
-def test_ray_train_on_an_existing_cluster_unedited(tmp_path: Path) -> None:
-    """The cluster was started before and knows nothing of perfkit; nor does the script."""
-    environment = clean_environment(RAY_AUTH_MODE="disabled")  # a cluster of this test, loopback
-    port = next(p for p in iter(free_port, None) if p >= 20_000)  # below are Ray's own workers'
-    head = (str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=3")
-    place = ("--node-ip-address=127.0.0.1", "--include-dashboard=false")
-    with (tmp_path / "cluster.log").open("wb") as log:
-        cluster = subprocess.Popen([*head, *place], env=environment, stdout=log, stderr=log)
+def port_for_ray() -> int:
+    """A free port above those that Ray gives to its own workers."""
+    return next(port for port in iter(free_port, None) if port >= 20_000)
+
+
+@contextmanager
+def cluster(folder: Path, *options: str) -> Iterator[int]:
+    """A cluster that was started before and knows nothing of perfkit; its port."""
+    environment = clean_environment(**LOOPBACK)
+    port = port_for_ray()
+    head = (str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=4")
+    with (folder / "cluster.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*head, "--node-ip-address=127.0.0.1", *options],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         wait_for_port(port)
-        script = (str(SCRIPTS / "rayed.py"), f"127.0.0.1:{port}", str(tmp_path / "storage"))
-        train(tmp_path / "run", sys.executable, *script, RAY_AUTH_MODE="disabled")
+        yield port
     finally:
-        cluster.terminate()
-        cluster.wait(60)
+        process.terminate()
+        process.wait(60)
+
+
+@needs("ray", "pandas", "pyarrow", "tensorboardX")  # ray[train], not ray alone
+def test_ray_train_on_an_existing_cluster_unedited(tmp_path: Path) -> None:
+    with cluster(tmp_path, "--include-dashboard=false") as port:
+        script = (str(SCRIPTS / "rayed.py"), f"127.0.0.1:{port}", str(tmp_path / "storage"))
+        train(tmp_path / "run", sys.executable, *script, **LOOPBACK)
+    check(tmp_path / "run", 2, micro_batches=1)
+
+
+@needs("ray", "pandas", "pyarrow", "tensorboardX", "aiohttp_cors")  # ray[train,default]
+def test_perfkit_as_the_program_of_a_submitted_ray_job(tmp_path: Path) -> None:
+    """The job sets PYTHONPATH for its workers, which Ray lets nobody else set then."""
+    agent = port_for_ray()
+    dashboard = (f"--dashboard-port={agent}", "--include-dashboard=true")
+    command = (sys.executable, str(SCRIPTS / "rayed.py"), "auto", str(tmp_path / "storage"))
+    with cluster(tmp_path, *dashboard):
+        wait_for_port(agent)
+        job = (str(BIN / "ray"), "job", "submit", f"--address=http://127.0.0.1:{agent}")
+        variables = '{"env_vars": {"PYTHONPATH": "/own"}}'
+        ours = parent_command(tmp_path / "run", command, windows=WINDOW)
+        done = plain(*job, f"--runtime-env-json={variables}", "--", *ours, env=LOOPBACK)
+    assert done.returncode == 0, done.stdout
     check(tmp_path / "run", 2, micro_batches=1)

@@ -5,8 +5,10 @@ No CUDA device was at hand: what a real one answers is not verified here.
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,11 +20,13 @@ import pytest
 import torch
 
 from perfkit.analyzers.memory import memory_of_steps
-from perfkit.profiler.inrank import meters, out_of_memory
+from perfkit.profiler.inrank import meters, nsight, out_of_memory
 from perfkit.trace.run import load_rank, open_run
 from perfkit.trace.steplines import read_step_file
 from tests.profiler.launching import profile, ranks
 from tests.profiler.window_rank import WindowRank
+
+STATS = {"memory_stats_as_nested_dict"}
 
 
 class Event:
@@ -168,9 +172,8 @@ def test_the_allocator_tells_before_it_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observers: list[Any] = []
-    monkeypatch.setattr(
-        torch._C, "_cuda_attachOutOfMemoryObserver", observers.append, raising=False
-    )
+    attach = "_cuda_attach_out_of_memory_observer"
+    monkeypatch.setattr(torch._C, attach, observers.append, raising=False)
     monkeypatch.setattr(torch.cuda.memory, "_snapshot", lambda: {"segments": [1, 2]})
     rank = WindowRank(tmp_path)
     out_of_memory.watch(rank)
@@ -182,6 +185,21 @@ def test_the_allocator_tells_before_it_raises(
     out_of_memory.watch(rank)
     observers[1](0, 1, 2, 3)  # our own failure does not reach the program
     assert len(rank.warnings) == 1
+
+
+def test_what_is_asked_of_cuda_is_what_torch_has() -> None:
+    """A CPU build lacks the functions themselves; torch's own lists of them are in every build."""
+    known = (Path(torch.__file__).parent / "_dynamo" / "trace_rules.py").read_text()
+    assert f'"torch._C.{out_of_memory.ATTACH}"' in known
+    source = inspect.getsource(torch.cuda.memory.memory_stats)
+    assert all(f'"{key}' in source for key in ("allocated_bytes.", "reserved_bytes."))
+    assert '"num_alloc_retries"' in source
+    asked = inspect.getsource(meters) + inspect.getsource(nsight)
+    of_cuda = set(re.findall(r"\b(?:self|torch)\.cuda\.(\w+)", asked))
+    assert of_cuda == {"Event", "cudart", "is_current_stream_capturing", *STATS}
+    assert all(callable(getattr(torch.cuda, name)) for name in of_cuda)
+    assert inspect.signature(torch.cuda.Event).parameters["enable_timing"].default is False
+    assert all(hasattr(torch.cuda.Event, name) for name in ("record", "query", "elapsed_time"))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,23 @@ def test_the_commands_status_is_ours(tmp_path: Path, status: int) -> None:
     assert node(tmp_path / "run")["exit_status"] == status
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("ray", "job", "submit", "--", "x"), "`ray job submit` has its program started elsewhere"),
+        (("sbatch", "job.sh"), "`sbatch` has its program started elsewhere"),
+        (("ray", "status"), "no process of the command stepped an optimizer"),
+    ],
+)
+def test_why_there_is_no_rank(tmp_path: Path, words: tuple[str, ...], why: str) -> None:
+    program = tmp_path / words[0]
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert profile(tmp_path / "run", str(program), *words[1:]).returncode == 0
+    (warning,) = node(tmp_path / "run")["warnings"]
+    assert warning.startswith(f"no rank was captured: {why}")
+
+
 def test_the_commands_death_by_signal_is_ours(tmp_path: Path) -> None:
     text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     ended = profile(tmp_path / "run", *_script(tmp_path, text))
