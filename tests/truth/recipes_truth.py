@@ -150,7 +150,7 @@ def judged(case: Case, folder: Path, pairs: int, lock: str | None) -> Iterator[s
     """Yield the lines about one case, the last one its row of the table."""
     place = Place(home=folder)
     if case.by_processor:
-        measure_ceilings(folder)
+        measure_ceilings(folder / "here")
     trials = Trials(command=command(case, lock), place=place, environ=dict(os.environ))
     found = trials.diagnose("diagnosis-0", ())
     if isinstance(found, Refusal):
