@@ -15,6 +15,7 @@ HIDDEN_ENOUGH = 0.5
 TINY_BYTES = 1 << 20
 MANY_CALLS = 8
 HUGE_BYTES = 100 << 20
+SHARDED = frozenset({"all_gather", "reduce_scatter"})
 NEEDED_AT_ONCE = frozenset({TENSOR, EXPERT, PIPELINE})
 
 
@@ -42,7 +43,7 @@ def no_overlap(evidence: Evidence) -> Iterator[Finding]:
         evidence=f"{milliseconds(exposed)} of {milliseconds(transfer)} of transfers per step stand "
         f"alone, beside {milliseconds(free)} of compute that hides none; {_largest(rows)}",
         share=share,
-        next_step=_overlap_advice(evidence),
+        next_step=_overlap_advice(evidence, max(rows, key=_transfer_ms)),
     )
 
 
@@ -94,10 +95,15 @@ def _largest(rows: Sequence[CollectiveRow]) -> str:
     )
 
 
-def _overlap_advice(evidence: Evidence) -> str:
+def _overlap_advice(evidence: Evidence, largest: CollectiveRow) -> str:
     sent = sum((r.bytes or 0) * r.mean_count for r in evidence.collectives)
     if 0 < sent < TINY_BYTES:
         return "few bytes are sent, so latency costs: a larger batch, or no_sync over micro-batches"
+    if largest.name in SHARDED:
+        return (
+            "gather the next layer's parameters ahead (FSDP: forward and backward prefetch), and "
+            "start each reduce-scatter as soon as its gradients are there"
+        )
     if any(fact(record, "ddp") for record in evidence.run.ranks):
         return "try smaller DDP buckets (bucket_cap_mb), so that the first leaves earlier"
     return "wrap the model in DistributedDataParallel, which overlaps buckets with backward"
