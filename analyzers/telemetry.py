@@ -16,7 +16,10 @@ POWER_CAP = 0x4
 
 
 def node_loads(run: Run) -> tuple[NodeLoad, ...]:
-    """Summarise each node's samples that lie within the run's steps; nodes without any are left out."""  # noqa: E501
+    """Summarise each node's samples within the run's steps; nodes without any are left out.
+
+    Errors of GPUs are those of the whole run.
+    """
     begin = min((int(r.lines.start_ns[0]) for r in run.ranks if len(r.lines.index)), default=None)
     end = max((int(r.lines.end_ns[-1]) for r in run.ranks if len(r.lines.index)), default=None)
     if begin is None or end is None:
@@ -28,7 +31,8 @@ def node_loads(run: Run) -> tuple[NodeLoad, ...]:
     for node, telemetry in told:
         inside = [s for s in telemetry.samples if s.u - s.dt >= begin and s.u <= end]
         if inside:
-            load = _with_ranks(_load(node, telemetry, inside), telemetry, users)
+            load = _with_errors(_load(node, telemetry, inside), telemetry.samples)
+            load = _with_ranks(load, telemetry, users)
             loads.append(_with_series(load, inside, begin, most))
     return tuple(loads)
 
@@ -41,6 +45,28 @@ def _users(run: Run) -> dict[str, list[int]]:
         if uuid:
             found.setdefault(str(uuid).lower(), []).append(record.rank)
     return found
+
+
+def _with_errors(load: NodeLoad, samples: Sequence[Sample]) -> NodeLoad:
+    """Put in the errors of the whole run: one that ends it is told of after the last step."""
+    whole: dict[int, list[GpuSample]] = {}
+    for sample in samples:
+        for gpu in sample.gpus or ():
+            whole.setdefault(gpu.index, []).append(gpu)
+    gpus = tuple(
+        replace(
+            gpu,
+            xids=tuple(number for s in whole[gpu.index] for number in s.xid),
+            new_ecc_errors=_new_errors(whole[gpu.index]),
+        )
+        for gpu in load.gpus
+    )
+    return replace(load, gpus=gpus)
+
+
+def _new_errors(samples: Sequence[GpuSample]) -> int | None:
+    errors = [s.ecc for s in samples if s.ecc is not None]
+    return errors[-1] - errors[0] if errors else None
 
 
 def _with_ranks(load: NodeLoad, telemetry: Telemetry, users: Mapping[str, list[int]]) -> NodeLoad:
@@ -123,7 +149,6 @@ def _gpu_loads(facts: Sequence[GpuFacts], samples: Sequence[Sample]) -> Iterable
 def _gpu_load(fact: GpuFacts, own: Sequence[GpuSample]) -> GpuLoad:
     reasons = [s.throttle for s in own if s.throttle is not None]
     slow = [s.sm_mhz for s in own if s.sm_mhz is not None and (s.throttle or 0) & SLOWED]
-    errors = [s.ecc for s in own if s.ecc is not None]
     clocks = _known(s.sm_mhz for s in own)
     return GpuLoad(
         index=fact.index,
@@ -138,8 +163,8 @@ def _gpu_load(fact: GpuFacts, own: Sequence[GpuSample]) -> GpuLoad:
         slowed_share=_share(reasons, SLOWED),
         power_capped_share=_share(reasons, POWER_CAP),
         slowed_sm_mhz=median(slow) if slow else None,
-        new_ecc_errors=errors[-1] - errors[0] if errors else None,
-        xids=tuple(number for s in own for number in s.xid),
+        new_ecc_errors=None,
+        xids=(),
     )
 
 

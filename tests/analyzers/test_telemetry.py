@@ -84,9 +84,12 @@ def test_a_gpu_slowed_by_heat_is_named_with_what_it_can_cost() -> None:
     assert finding.gain_ceiling == pytest.approx(1 / (1 - 0.25))
 
 
-def test_errors_of_a_gpu_are_named() -> None:
+@pytest.mark.parametrize("pause", [0, 12])
+def test_errors_of_a_gpu_are_named(pause: int) -> None:
+    """What ends a run is told of after its last step, the tenth."""
     first, last = GpuSample(0, ecc=2), GpuSample(0, ecc=5, xid=(79,))
-    analysis = analysed(sample(0.5, 0, 0, first), sample(0.5, 0, 0, last))
+    between = [sample(0.5, 0, 0, GpuSample(0, ecc=2))] * pause
+    analysis = analysed(sample(0.5, 0, 0, first), *between, sample(0.5, 0, 0, last))
     (finding,) = analysis.findings
     assert finding.id == "gpu_errors"
     assert "XID 79 and 3 uncorrected" in finding.evidence
