@@ -90,7 +90,7 @@ $(HTA): pyproject.toml
 
 .PHONY: hta
 hta: $(HTA) ## compare with Holistic Trace Analysis on every capture that it can read (install 2 min, run 3 min)
-	$(HTA) -m pytest -p no:cacheprovider tests/trace/test_hta.py
+	$(HTA) -m pytest -p no:cacheprovider tests/trace/test_hta.py tests/analyzers/test_incumbents_hta.py
 
 PERFETTO := build/perfetto
 
