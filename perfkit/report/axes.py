@@ -12,6 +12,7 @@ from perfkit.report.model import Axis, Tick
 Label = Callable[[float | None], str]
 
 _MOST_TICKS = 8
+ROOM = 1.1
 
 
 def place(axis: Axis, value: float) -> float:
@@ -30,6 +31,24 @@ def decades(title: str, values: Iterable[float], label: Label, *, suffix: str = 
     at = [10.0**exponent for exponent in range(first, last + 1, stride)]
     axis = Axis(title=title, low=low, high=high, ticks=(), log=True, suffix=suffix)
     return replace(axis, ticks=_ticks(axis, at, label))
+
+
+def near(title: str, values: Iterable[float], label: Label, *, suffix: str = "") -> Axis:
+    """Return a logarithmic axis from 1, 2 or 5 times a power of ten to another, near the values.
+
+    For values that keep within a decade or two, which whole decades would press together.
+    """
+    positive = [value for value in values if value > 0 and math.isfinite(value)] or [1.0]
+    low, high = min(positive) / ROOM, max(positive) * ROOM
+    span = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    steps = [step * 10.0**exponent for exponent in span for step in (1, 2, 5)]
+    first = max(i for i, step in enumerate(steps) if step <= low)
+    last = min(i for i, step in enumerate(steps) if step >= high)
+    at = steps[first : last + 1]
+    if len(at) > _MOST_TICKS:
+        return decades(title, positive, label, suffix=suffix)
+    axis = Axis(title=title, low=at[0], high=at[-1], ticks=(), log=True, suffix=suffix)
+    return replace(axis, ticks=_ticks(axis, at, label), values=tuple(at))
 
 
 def sizes(title: str, values: Iterable[float]) -> Axis:

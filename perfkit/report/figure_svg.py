@@ -122,7 +122,7 @@ def _plot(parent: Element, chart: PlotChart) -> float:
     for label in line_labels(chart):
         x, at = _across(label.left), _up(label.bottom)
         anchor = "end" if label.at_end else "start"
-        aside, lift = (-4, -5) if label.at_end else (6, 16)
+        aside, lift = -4 if label.at_end else 6, -5 if label.above else 16
         _text(frame, x + aside, at + lift, label.text, size=11, anchor=anchor)
     return y + _HEIGHT + 44
 

@@ -64,15 +64,15 @@ def _path(marks: list[Mark], scale: float) -> str:
     )
 
 
-_LABEL_ROOM = 5.2
+LABEL_ROOM = 5.2
 """Percent of a plot's height that a line's name takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineLabel:
-    """A line's name: the data point it stands at, its place in percent, and how far it is lifted.
+    """A line's name: the data point it stands at, its place in percent, and its row above that.
 
-    at_end: it stands at the line's right end and reads to the left.
+    at_end: it stands at the line's right end and reads to the left. above: and over it.
     """
 
     text: str
@@ -81,7 +81,8 @@ class LineLabel:
     left: float
     bottom: float
     at_end: bool
-    lift: float  # percent of the height, so that names do not cover each other
+    above: bool
+    row: int  # 0 at the point itself; names of lines that lie close together are stacked
 
 
 def line_path(line: Line, chart: PlotChart) -> str:
@@ -94,21 +95,63 @@ def line_path(line: Line, chart: PlotChart) -> str:
 def line_labels(chart: PlotChart) -> list[LineLabel]:
     """Return the names of lines that carry one: above the right end of flat lines, else below.
 
-    A rising line passes above what is written below its left end. Names of flat lines that would
-    cover each other are lifted, the lowest first.
+    A rising line passes above what is written below its left end, a falling one above what is
+    written below its right end. Flat lines that lie too close for names in between have them
+    stacked above the highest of them, in the lines' order.
     """
-    bare = []
-    for line in chart.lines:
-        if not line.labelled:
-            continue
-        flat = line.points[0][1] == line.points[-1][1]
-        x, y = line.points[-1 if flat else 0]
-        bare.append((flat, place(chart.y, y), x, y, line.name))
-    labels: list[LineLabel] = []
-    top = -100.0
-    for flat, bottom, x, y, text in sorted(bare, key=lambda b: (b[0], b[1])):
-        lift = max(top + _LABEL_ROOM - bottom, 0.0) if flat else 0.0
-        top = bottom + lift if flat else top
-        left = place(chart.x, x)
-        labels.append(LineLabel(text, x, y, left, round(bottom + lift, 2), flat, round(lift, 2)))
+    named = [line for line in chart.lines if line.labelled]
+    flat = [line for line in named if _is_flat(line)]
+    flat.sort(key=lambda line: line.points[-1][1])
+    labels = [label for group in _close(flat, chart) for label in _stack(group, chart)]
+    for line in named:
+        if not _is_flat(line):
+            falls = line.points[-1][1] < line.points[0][1]
+            x, y = line.points[-1 if falls else 0]
+            labels.append(
+                LineLabel(
+                    text=line.name,
+                    x=x,
+                    y=y,
+                    left=place(chart.x, x),
+                    bottom=round(place(chart.y, y), 2),
+                    at_end=falls,
+                    above=False,
+                    row=0,
+                )
+            )
     return labels
+
+
+def _is_flat(line: Line) -> bool:
+    return line.points[0][1] == line.points[-1][1]
+
+
+def _close(flat: Sequence[Line], chart: PlotChart) -> list[list[Line]]:
+    """Return groups of flat lines, lowest first, between which no name has room."""
+    groups: list[list[Line]] = []
+    below = -100.0
+    for line in flat:
+        at = place(chart.y, line.points[-1][1])
+        if at - below >= 2 * LABEL_ROOM:
+            groups.append([])
+        groups[-1].append(line)
+        below = at
+    return groups
+
+
+def _stack(group: Sequence[Line], chart: PlotChart) -> list[LineLabel]:
+    top = group[-1].points[-1][1]
+    at = place(chart.y, top)
+    return [
+        LineLabel(
+            text=line.name,
+            x=line.points[-1][0],
+            y=top,
+            left=place(chart.x, line.points[-1][0]),
+            bottom=round(at + row * LABEL_ROOM, 2),
+            at_end=True,
+            above=True,
+            row=row,
+        )
+        for row, line in enumerate(group)
+    ]

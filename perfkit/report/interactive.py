@@ -45,7 +45,14 @@ def _plot(chart: PlotChart) -> Figure:
     return {
         "traces": traces,
         "labels": [
-            {"text": label.text, "x": label.x, "y": label.y, "end": label.at_end, "up": label.lift}
+            {
+                "text": label.text,
+                "x": label.x,
+                "y": label.y,
+                "end": label.at_end,
+                "above": label.above,
+                "row": label.row,
+            }
             for label in geometry.line_labels(chart)
         ],
         "x": _axis(chart.x),

@@ -54,7 +54,7 @@ def _budget(found: Optimization) -> str:
 
 
 def _attempts(found: Optimization) -> Table:
-    titles = ("Recipe", "Class", "Predicted", "Measured", "Losses", "Memory", "Decision", "Reason")
+    titles = ("Recipe", "Decision", "Measured", "Predicted", "Losses", "Memory", "Class", "Reason")
     return Table(
         id="attempts",
         caption="What was tried",
@@ -69,20 +69,20 @@ def _row(attempt: Attempt) -> tuple[Cell, ...]:
     memory = attempt.memory_ratio
     return (
         Cell(text=name(attempt.label, 60), hover=name(attempt.title, 100)),
-        Cell(text=attempt.numerics),
-        Cell(
-            text="" if attempt.decision == "refused" else predicted(forecast) + known(forecast),
-            value=forecast.expected,
-            hover=name(forecast.why, 200),
-        ),
+        Cell(text=attempt.decision.replace("_", " ")),
         Cell(
             text="" if pairs is None else measured(pairs),
             value=None if pairs is None else pairs.ratio,
             hover="" if pairs is None else _runs(pairs),
         ),
+        Cell(
+            text="" if attempt.decision == "refused" else predicted(forecast) + known(forecast),
+            value=forecast.expected,
+            hover=name(forecast.why, 200),
+        ),
         Cell(text=numbers(attempt)),
         Cell(text="" if memory is None else units.ratio(memory), value=memory),
-        Cell(text=attempt.decision.replace("_", " ")),
+        Cell(text=attempt.numerics),
         Cell(text=name(_reason(attempt), 300)),
     )
 
@@ -122,7 +122,7 @@ def _stack(found: Optimization) -> list[Block]:
         Table(
             id="stack",
             caption="What was kept, on fresh runs",
-            columns=(Column(title="Recipes"), Column(title="Measured"), Column(title="")),
+            columns=(Column(title="Recipes"), Column(title="Measured"), Column(title="Outcome")),
             rows=tuple(rows),
         )
     ]

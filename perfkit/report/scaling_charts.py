@@ -6,9 +6,10 @@ from perfkit import units
 from perfkit.analyzers.scaling_losses import CAUSES, FAMILY
 from perfkit.analyzers.scaling_result import Scaling, ScalingPoint
 from perfkit.report import palette
-from perfkit.report.axes import Label, decades, linear, place
+from perfkit.report.axes import Label, linear, near, place
 from perfkit.report.model import Axis, Bar, BarChart, Dot, Dots, Line, PlotChart, Segment, Tick
 from perfkit.report.scaling_text import span
+from perfkit.report.show import plural
 
 GUIDE = 0.8
 """Efficiency that POP calls acceptable."""
@@ -42,7 +43,8 @@ def _dots(points: Sequence[ScalingPoint], value: str, hover: str, show: Label) -
                 x=float(p.ranks),
                 y=float(getattr(p, value)),
                 radius=RADIUS,
-                hover=f"{p.ranks} ranks: {show(getattr(p, value))} {_interval(p, hover, show)}",
+                hover=f"{plural(p.ranks, 'rank')}: {show(getattr(p, value))} "
+                f"{_interval(p, hover, show)}",
             )
             for p in own
         )
@@ -74,7 +76,8 @@ def step_chart(found: Scaling) -> PlotChart:
     x = rank_axis([p.ranks for p in points] + [g.ranks for g in guesses])
     values = [p.step_ms for p in points] + [p.ideal_ms for p in points]
     values += [v for g in guesses for v in (g.low_ms, g.high_ms) if v]
-    y = decades("step (ms)", values, units.milliseconds, suffix=" ms")
+    values += [v for p in points for v in p.step_interval_ms or ()]
+    y = near("step time", values, units.milliseconds, suffix=" ms")
     ideal = tuple((float(p.ranks), p.ideal_ms) for p in points)
     lines = [Line(name="ideal", points=ideal, dashed=True), *_whiskers(points, "step_interval_ms")]
     fan = (("", "step_ms", False), ("", "low_ms", True), ("", "high_ms", True))
@@ -113,11 +116,12 @@ def throughput_chart(found: Scaling) -> PlotChart:
     base = points[0]
     ideal = tuple((float(p.ranks), base.samples_per_s * p.ranks / base.ranks) for p in points)
     values = [p.samples_per_s for p in points] + [y for _, y in ideal]
+    values += [v for p in points for v in p.samples_per_s_interval or ()]
     return PlotChart(
         id="scaling-throughput",
         caption="Throughput",
         x=rank_axis(p.ranks for p in points),
-        y=decades("samples/s", values, units.number),
+        y=near("samples/s", values, units.number),
         dots=_dots(points, "samples_per_s", "samples_per_s_interval", units.number),
         lines=(
             Line(name="ideal", points=ideal, dashed=True),
@@ -152,7 +156,7 @@ def karp_flatt_chart(found: Scaling) -> PlotChart | None:
         return None
     dots = tuple(
         Dot(x=float(p.ranks), y=float(p.karp_flatt or 0), radius=RADIUS,
-            hover=f"{p.ranks} ranks: {units.percent(p.karp_flatt)}")
+            hover=f"{plural(p.ranks, 'rank')}: {units.percent(p.karp_flatt)}")
         for p in points
     )  # fmt: skip
     return PlotChart(
@@ -180,7 +184,7 @@ def class_chart(found: Scaling) -> BarChart:
         )  # fmt: skip
         bars.append(
             Bar(
-                label=_name(point.ranks),
+                label=plural(point.ranks, "rank"),
                 total=units.milliseconds(point.step_ms),
                 segments=segments,
                 marked="more ranks than cores" if point.oversubscribed else "",
@@ -226,7 +230,7 @@ def waterfall(point: ScalingPoint) -> BarChart:
     bars.append(_whole("measured", point.step_ms, top))
     return BarChart(
         id=f"scaling-waterfall-{point.ranks}",
-        caption=f"From the ideal to the measured step on {_name(point.ranks)}",
+        caption=f"From the ideal to the measured step on {plural(point.ranks, 'rank')}",
         bars=tuple(bars),
         legend=tuple(dict.fromkeys(FAMILY[loss.cause] for loss, _ in rows)),
         note="A cause with a minus is better than the ideal.",
@@ -237,7 +241,3 @@ def _whole(label: str, ms: float, top: float) -> Bar:
     shown = units.milliseconds(ms)
     segment = Segment(key="other", width=round(ms / top * 100, 3), text=shown, hover=shown)
     return Bar(label=label, total=shown, segments=(segment,))
-
-
-def _name(ranks: int) -> str:
-    return f"{ranks} rank{'s' * (ranks != 1)}"

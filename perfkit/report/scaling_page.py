@@ -116,7 +116,7 @@ def _factors(found: Scaling) -> Table | None:
     names = list(dict.fromkeys(n for p in found.points for n in p.factors))
     if not names:
         return None
-    columns = (Column(title="Factor"), *(Column(title=f"{p.ranks} ranks", numeric=True)
+    columns = (Column(title="Factor"), *(Column(title=show.plural(p.ranks, "rank"), numeric=True)
                                          for p in found.points))  # fmt: skip
     rows = tuple(
         (
@@ -150,7 +150,7 @@ def _models(found: Scaling) -> Section:
                 columns=(
                     Column(title="Model"),
                     Column(title="Error", numeric=True),
-                    Column(title=""),
+                    Column(title="Outcome"),
                 ),
                 rows=tuple(
                     (
@@ -241,21 +241,26 @@ def _guesses(found: Scaling) -> Table:
 
 
 def _costs(found: Scaling) -> Table:
-    titles = ("Ranks", "Time", "Rank-hours", "Price", "")
+    priced = any(c.price is not None for c in found.costs)
+    titles = ("Ranks", "Time", "Rank-hours", *(("Price",) if priced else ()))
     rows = tuple(
         (
             Cell(text=str(c.ranks), value=c.ranks),
             Cell(text=units.seconds(c.hours * 3600), value=c.hours),
             Cell(text=units.number(c.gpu_hours), value=c.gpu_hours),
-            Cell(text=units.number(c.price), value=c.price),
+            *((Cell(text=units.number(c.price), value=c.price),) if priced else ()),
             Cell(text="predicted" if c.predicted else "measured"),
         )
         for c in found.costs
     )
+    cheapest, fastest = (
+        "not known" if ranks is None else show.plural(ranks, "rank")
+        for ranks in (found.cheapest_ranks, found.fastest_ranks)
+    )
     return Table(
         id="scaling-costs",
         caption=f"Time and cost of {found.work}",
-        columns=tuple(Column(title=t, numeric=bool(t)) for t in titles),
+        columns=(*(Column(title=t, numeric=True) for t in titles), Column(title="How known")),
         rows=rows,
-        note=f"Cheapest: {found.cheapest_ranks} ranks; fastest: {found.fastest_ranks} ranks.",
+        note=f"Cheapest: {cheapest}; fastest: {fastest}.",
     )

@@ -10,7 +10,7 @@ from perfkit import units
 from perfkit.report import axes, geometry, interactive
 from perfkit.report.build import build
 from perfkit.report.collective_charts import bandwidth_chart, time_chart
-from perfkit.report.model import BoundChart, Line, Note, PlotChart, SeriesChart, Table
+from perfkit.report.model import Axis, BoundChart, Line, Note, PlotChart, SeriesChart, Table
 from perfkit.report.roofline_charts import MOST_POINTS, bound_chart, roofline_chart
 from perfkit.report.roofline_section import roofline_section
 from perfkit.report.step_charts import network_chart, ridge_chart, step_bound_chart
@@ -34,9 +34,38 @@ def test_a_log_axis_holds_its_values_in_whole_decades() -> None:
     assert axes.place(axis, 1e11) == pytest.approx(50)
 
 
+def test_values_that_lie_close_are_not_pressed_together() -> None:
+    axis = axes.near("step time", [2.78, 5.57, 7.9], units.milliseconds, suffix=" ms")
+    assert (axis.low, axis.high, axis.values) == (2.0, 10.0, (2.0, 5.0, 10.0))
+    assert [tick.text for tick in axis.ticks] == ["2 ms", "5 ms", "10 ms"]
+    wide = axes.near("step time", [1.0, 1e6], units.milliseconds)
+    assert wide == axes.decades("step time", [1.0, 1e6], units.milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("points", "at_end", "above", "left"),
+    [
+        (((1.0, 9.0), (4.0, 2.0)), True, False, 40.0),  # falls: below its right end
+        (((1.0, 2.0), (4.0, 9.0)), False, False, 10.0),
+        (((1.0, 5.0), (4.0, 5.0)), True, True, 40.0),
+    ],
+)
+def test_a_line_does_not_pass_through_its_name(
+    points: tuple[tuple[float, float], ...], at_end: bool, above: bool, left: float
+) -> None:
+    axis = Axis(title="", low=0.0, high=10.0, ticks=())
+    line = Line(name="ideal", points=points)
+    (label,) = geometry.line_labels(PlotChart(id="c", caption="", x=axis, y=axis, lines=(line,)))
+    assert (label.at_end, label.above, label.left) == (at_end, above, left)
+
+
 @pytest.mark.parametrize("values", [[], [0.0], [1e-9], [5.0] * 3, [1.0, 1e18]])
 def test_any_values_get_an_axis_with_few_labels(values: list[float]) -> None:
-    for axis in (axes.decades("", values, units.number), axes.sizes("", values)):
+    for axis in (
+        axes.decades("", values, units.number),
+        axes.near("", values, units.number),
+        axes.sizes("", values),
+    ):
         assert 2 <= len(axis.ticks) <= 10
         assert all(0 <= axes.place(axis, value) <= 100 for value in values if value > 0)
 
@@ -121,7 +150,9 @@ def test_names_of_lines_never_cover_each_other() -> None:
     labels = geometry.line_labels(PlotChart(id="c", caption="", x=axis, y=axis, lines=lines))
     bottoms = [label.bottom for label in labels]
     assert all(b - a >= 5 for a, b in itertools.pairwise(bottoms))
-    assert labels[0].lift == 0 and all(label.at_end for label in labels)
+    assert [label.text for label in labels] == ["roof 0", "roof 1", "roof 2"]
+    assert {label.y for label in labels} == {92}  # above the highest, no line runs through them
+    assert [label.row for label in labels] == [0, 1, 2] and all(label.at_end for label in labels)
 
 
 def test_findings_of_one_operator_are_told_once() -> None:

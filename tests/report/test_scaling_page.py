@@ -65,6 +65,7 @@ def test_intervals_are_upright_lines_and_predictions_a_fan_that_widens() -> None
     chart = scaling_charts.step_chart(series(runs=3))
     upright = [line for line in chart.lines if line.points[0][0] == line.points[-1][0]]
     assert len(upright) == 3
+    assert all(chart.y.low < y < chart.y.high for line in upright for _, y in line.points)
     low, high = (line.points for line in chart.lines if line.dashed and not line.labelled)
     widths = [b[1] / a[1] for a, b in zip(low, high, strict=True)]
     assert widths[0] == 1.0 and widths == sorted(widths)

@@ -28,7 +28,7 @@
 
   const traces = {
     line: (t) => ({
-      type: "scatter", mode: "lines", name: plain(t.name), x: t.x, y: t.y, hoverinfo: "name", showlegend: !t.labelled,
+      type: "scatter", mode: "lines", name: plain(t.name), x: t.x, y: t.y, hoverinfo: "name", showlegend: Boolean(t.name) && !t.labelled,
       line: { color: colour(t.key), width: 1.8, dash: t.dashed ? "dash" : "solid" },
     }),
     dots: (t) => ({
@@ -58,7 +58,7 @@
   const label = (value, suffix) => {
     const scale = suffix === "s" ? SECONDS : PREFIXES;
     const [factor, unit] = scale.find(([least]) => value >= least * 0.999) ?? [1, ""];
-    return `${Number((value / factor).toPrecision(3))} ${unit}${suffix === "s" ? "" : suffix}`.trim();
+    return `${Number((value / factor).toPrecision(3))} ${unit}${suffix === "s" ? "" : suffix}`.replace(/ +/g, " ").trim();
   };
   const ticks = (a, from, to) => {
     const stride = Math.max(1, Math.ceil((to - from) / 9));
@@ -82,10 +82,10 @@
     return made;
   };
 
-  const labels = (data, height) => data.labels.map((label) => ({
-    text: plain(label.text), showarrow: false, xanchor: label.end ? "right" : "left", yanchor: label.end ? "bottom" : "top",
+  const labels = (data) => data.labels.map((label) => ({
+    text: plain(label.text), showarrow: false, xanchor: label.end ? "right" : "left", yanchor: label.above ? "bottom" : "top",
     x: data.x.log ? Math.log10(label.x) : label.x, y: data.y.log ? Math.log10(label.y) : label.y,
-    yshift: (label.up / 100) * height, font: { size: 11.5 }, bgcolor: variable("panel"), opacity: 0.85, borderpad: 1,
+    yshift: label.row * 15, font: { size: 11.5 }, bgcolor: variable("panel"), opacity: 0.85, borderpad: 1,
   }));
 
   const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -100,7 +100,7 @@
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom" }, showlegend: !data.rows,
       hoverlabel: { align: "left", bgcolor: variable("ink"), bordercolor: variable("ink"), font: { color: variable("bg"), size: 12 }, namelength: -1 },
-      annotations: labels(data, height - 110), xaxis: axis(data.x), yaxis: axis(data.y),
+      annotations: labels(data), xaxis: axis(data.x), yaxis: axis(data.y),
     };
     if (data.rows) {
       const most = narrow ? 16 : 48;
