@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.parallelism import EXPERT, PIPELINE, TENSOR
 from perfkit.analyzers.result import CollectiveRow, Finding
@@ -57,7 +59,8 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
     severity = COMMUNICATION.severity(part)
     if severity is None or bound_by(evidence):
         return  # a fit of latency and bandwidth says it better
-    yield finding(
+    small = _mostly_small(evidence.collectives)
+    found = finding(
         "slow_transfers",
         severity,
         "Transfers take longer than the compute that could hide them",
@@ -65,9 +68,19 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
         f"{milliseconds(evidence.ms(TimeClass.COMPUTE))} of compute per step; "
         f"{percent(share)} of the step is exposed transfer; {_largest(evidence.collectives)}",
         share=share,
-        next_step="send fewer bytes (bf16 gradient compression, no_sync while accumulating) or "
-        "use a faster link",
+        next_step="the messages are small, so latency costs, not their bytes: fewer calls a sample "
+        "(a larger batch, no_sync over micro-batches), or a link of less latency"
+        if small
+        else "send fewer bytes (bf16 gradient compression, no_sync while accumulating) or use a "
+        "faster link",
     )
+    yield replace(found, recipe=None) if small else found
+
+
+def _mostly_small(rows: Sequence[CollectiveRow]) -> bool:
+    """Whether most of the transfers' time goes into messages of less than TINY_BYTES."""
+    small = sum(_transfer_ms(r) for r in rows if r.bytes is not None and r.bytes < TINY_BYTES)
+    return small > 0.5 * sum(map(_transfer_ms, rows))
 
 
 def _needed_at_once(evidence: Evidence) -> list[CollectiveRow]:

@@ -5,7 +5,7 @@ import pytest
 from perfkit.analyzers.finding_catalogue import BY_ID, CATALOGUE, STRAGGLER_PREFIX, entry_of
 from perfkit.analyzers.result import Finding
 from tests.analyzers.finding_cases import CASES
-from tests.analyzers.finding_runs import Case, Made, gap, products
+from tests.analyzers.finding_runs import Case, Made, gap, products, ranks
 from tests.analyzers.test_findings import analysed, one_step
 from tests.builders import h2d, kernel, op
 
@@ -73,3 +73,10 @@ def test_many_small_copies_are_to_be_gathered_not_pinned() -> None:
     finding = found_in(gap(*small))["exposed_copies"]
     assert finding.evidence.endswith("20 per step, of 512 B on average")
     assert finding.recipe is None and "copy once" in finding.next_step
+
+
+def test_transfers_of_small_messages_need_fewer_calls_not_fewer_bytes() -> None:
+    large = found_in(ranks(2, 98, elements=10**7))["slow_transfers"]
+    assert "fewer bytes" in large.next_step and large.recipe == "bf16-gradients"
+    small = found_in(ranks(2, 98, elements=1000))["slow_transfers"]
+    assert "latency costs" in small.next_step and small.recipe is None
