@@ -125,6 +125,7 @@ SIGNATURES: dict[str, Signature] = {
     "aten::_cudnn_attention_forward": Signature(0, 10, True, ragged=4),
     "aten::_efficient_attention_forward": Signature(0, None, False, mask_type=9, ragged=4),
     "flash_attn::_flash_attn_forward": Signature(0, 5, False, window=6),
+    "flash_attn_3::fwd": Signature(0, 24, False, ragged=7, window=25),
     "aten::_scaled_dot_product_flash_attention_backward": Signature(1, 11, True, True),
     "aten::_scaled_dot_product_efficient_attention_backward": Signature(1, 11, True, True),
     "aten::_scaled_dot_product_cudnn_attention_backward": Signature(1, 14, True, True),
@@ -133,6 +134,7 @@ SIGNATURES: dict[str, Signature] = {
     "aten::_cudnn_attention_backward": Signature(1, 14, True, True, ragged=9),
     "aten::_efficient_attention_backward": Signature(1, None, False, True, mask_type=14, ragged=6),
     "flash_attn::_flash_attn_backward": Signature(1, 11, False, True, window=12),
+    "flash_attn_3::bwd": Signature(1, 16, False, True, ragged=9, window=17),
 }
 
 

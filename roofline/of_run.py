@@ -159,10 +159,11 @@ def misfit(measured: Ceilings | None, trace: RankTrace) -> str:
     ours = (trace.device_kind, device.name if device else measured.machine.device_name)
     if theirs == ours:
         return ""
-    return (
-        f"the ceilings are of {theirs[1]} ({theirs[0]}), rank {trace.rank} ran on "
-        f"{ours[1] if device else 'a'} ({ours[0]}) device"
-    )
+    if device is not None:
+        where = f"{device.name or 'a device without a name'} ({ours[0]})"
+    else:
+        where = "a CPU" if ours[0] == "cpu" else f"a {ours[0]} device"
+    return f"the ceilings are of {theirs[1]} ({theirs[0]}), rank {trace.rank} ran on {where}"
 
 
 def nodes_of(run: Run) -> Mapping[int, str]:

@@ -24,6 +24,8 @@ from perfkit.roofline.utilization import (
 )
 
 SCHEMA_VERSION = 1
+PART_UNKNOWN = 0.05
+"""Share of time without a known cost from which the counted FLOP are called a lower bound."""
 BELOW = 1.05  # a step faster than its bound by more than this is a finding
 
 
@@ -312,6 +314,14 @@ def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iter
                 why=group.because,
                 remedy="record every rank with perfkit profile",
             )
+    unknown = 1 - (_costed_share(run.placements) or 1.0)
+    if unknown > PART_UNKNOWN:
+        yield CannotTell(
+            claim="all FLOP that were executed",
+            why=f"{unknown:.0%} of the operators' time has no known cost "
+            f"({_longest_unknown(run.placements)})",
+            remedy="read the utilizations 'executed' and 'operators' as lower bounds",
+        )
     if _attends(run):
         for entry in left_out:
             yield CannotTell(
@@ -329,6 +339,11 @@ def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iter
             why=run.not_measured.why,
             remedy=run.not_measured.remedy,
         )
+
+
+def _longest_unknown(placements: Sequence[Placement]) -> str:
+    names = [entry.name for entry in _merge_uncosted(placements)[:2]]
+    return ", ".join(text if len(text) <= 60 else f"{text[:57]}..." for text in names)
 
 
 def _attends(run: Ranks) -> bool:

@@ -7,6 +7,7 @@ own tokens and all micro-batches of a step; the peak is that of the devices that
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from perfkit import units
 from perfkit.roofline.architecture import Architecture
 from perfkit.roofline.ceilings import Roofs
 from perfkit.roofline.configuration import Configuration
@@ -301,6 +302,6 @@ def _above_one(entry: Utilization, executed: Utilization | None) -> str:
             f"{executed.share:.0%}"
         )
     return text + (
-        f"the peak ({entry.peak_source}) is too low for the {entry.peak_flop_per_s:.3g} FLOP/s "
-        "that these devices can do, or the FLOP are counted too high"
+        f"the peak of {units.flops(entry.peak_flop_per_s)} ({entry.peak_source}) is too low, or "
+        "the FLOP are counted too high"
     )

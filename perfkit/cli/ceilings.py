@@ -12,6 +12,8 @@ from perfkit.cli import console
 from perfkit.errors import UsageError
 
 DEFAULT_FILE = Path("ceilings.json")
+MOST_RANKS, MOST_RANKS_EACH = 16, 4
+"""Processes at most, in all and for each processor: each takes a few hundred megabytes."""
 
 
 def command(
@@ -55,6 +57,7 @@ def command(
 
     rank = int(os.environ.get("RANK", "0")) if _under_launcher() else 0
     counts = _counts(threads)
+    _check_ranks(ranks)
     _check_writable(out)
     sweeps = _collectives(ranks, quick=quick)
     if rank != 0:
@@ -149,8 +152,20 @@ def _collectives(ranks: int | None, *, quick: bool) -> dict[str, Any] | None:
         return children.measure_collectives(ranks, quick=quick)
 
 
+def _check_ranks(ranks: int | None) -> None:
+    """Refuse so many processes that starting them would bring the machine down."""
+    most = max(MOST_RANKS, MOST_RANKS_EACH * len(os.sched_getaffinity(0)))
+    if ranks is not None and ranks > most:
+        raise UsageError(
+            f"--ranks {ranks}: too many processes for this machine",
+            hint=f"at most {most} here; between nodes, start perfkit ceilings with torchrun",
+        )
+
+
 def _check_writable(out: Path) -> None:
     """Refuse before minutes of measuring a file that cannot be written after them."""
+    if out.is_dir():
+        raise UsageError(f"cannot write {out}: it is a folder", hint=f"--out {out / DEFAULT_FILE}")
     try:
         with tempfile.TemporaryFile(dir=out.absolute().parent):
             pass

@@ -8,6 +8,7 @@ from perfkit.report.model import Dot, Dots, Line, PlotChart
 from perfkit.report.names import name
 from perfkit.report.show import plural
 from perfkit.roofline.closed_form import TOKENS, WORK, ClosedForm
+from perfkit.roofline.step import INTRA
 from perfkit.roofline.summary import RunRoofline
 
 _MEANING = {
@@ -71,4 +72,6 @@ def _note(forms: Sequence[ClosedForm]) -> str:
         text += "The line flattens: beyond a few dozen ranks more of them change little. "
     if any(form.critical is None for form in forms):
         text += "Dashed: a level that the group would use on more nodes like these. "
+    elif all(form.level == INTRA for form in forms):
+        text += "More nodes are not drawn: no bandwidth between nodes was measured. "
     return text + f"Assumed: {first.assumed}."

@@ -65,10 +65,13 @@ def utilization_table(found: RunRoofline) -> Table:
 
 
 def findings(found: RunRoofline) -> list[Note]:
-    """Return findings as notes; where there are many, one note that points to their table."""
+    """Return findings as notes; many of operators are one note that points to their table."""
     told = _told_once(found)
     if len(told) > MOST_NOTES:
-        told = [f"{len(told)} results do not fit their ceilings; they are listed below."]
+        whole = [text for text in told if not _is_of_operator(text)]
+        rest = len(told) - len(whole)
+        listed = f"{show.plural(rest, 'operator')} above their ceilings: they are listed below."
+        told = [*whole, listed] if rest else whole
     return [Note(text=text, tone="warning") for text in told]
 
 
@@ -91,11 +94,23 @@ def _told_once(found: RunRoofline) -> list[str]:
     """Return findings, those of one operator on several ranks told once."""
     groups: dict[str, list[str]] = {}
     for text in found.findings:
-        groups.setdefault(text.partition(" reached ")[0], []).append(text)
+        groups.setdefault(_kind(text), []).append(text)
     return [
         name(group[0], 600) + (f"; {len(group) - 1} more like this" if len(group) > 1 else "")
         for group in groups.values()
     ]
+
+
+def _is_of_operator(text: str) -> bool:
+    """Return whether a finding speaks of one operator; others speak of the step or of the run."""
+    return " reached " in text
+
+
+def _kind(text: str) -> str:
+    """Return what findings have in common that are told once: operator, ranks, utilization."""
+    if _is_of_operator(text):
+        return text.partition(" reached ")[0]
+    return text.partition(" ")[0]
 
 
 def ceiling_table(found: RunRoofline) -> Table:

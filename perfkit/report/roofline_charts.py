@@ -5,6 +5,7 @@ from math import sqrt
 
 from perfkit import units
 from perfkit.report import axes, palette
+from perfkit.report.geometry import LABEL_ROOM
 from perfkit.report.model import Axis, Bound, BoundChart, Dot, Dots, Line, PlotChart
 from perfkit.report.names import name
 from perfkit.roofline.place import Point
@@ -38,7 +39,7 @@ def roofline_chart(found: RunRoofline) -> PlotChart | None:
         "FLOP per byte of memory traffic", [_intensity(p) for p in points] + ridges, units.number
     )
     heights = [p.achieved_flop_per_s for p in points] + [peak.value for peak in peaks]
-    y = axes.decades("FLOP/s", heights, units.flops, suffix="FLOP/s")
+    y = axes.decades("FLOP/s", _with_room(heights, len(peaks)), units.flops, suffix="FLOP/s")
     return PlotChart(
         id="roofline-chart",
         caption="Operators under the roofs, one mark per operator and shape",
@@ -48,6 +49,13 @@ def roofline_chart(found: RunRoofline) -> PlotChart | None:
         lines=(*slope_lines(slopes, peaks, x, y), *peak_lines(peaks, slopes, x)),
         note=_roofline_note(found, len(drawable)),
     )
+
+
+def _with_room(heights: Sequence[float], names: int) -> list[float]:
+    """Return heights with one more, so high that the roofs' names find room above all roofs."""
+    low, high = axes.around(heights)
+    share = names * LABEL_ROOM / 100
+    return [*heights, max(heights) * (high / low) ** share / 2]
 
 
 def _intensity(point: Point) -> float:
@@ -154,7 +162,7 @@ def bound_chart(found: RunRoofline) -> BoundChart | None:
         return None
     rows = tuple(_operator_bound(p, longest) for p in operators)
     used = {row.key for row in rows}
-    shown = f", of {len(found.points)}" if len(found.points) > len(operators) else ""
+    shown = f" of {len(found.points)}" if len(found.points) > len(operators) else ""
     return BoundChart(
         id="bounds",
         caption="Operators: bound against measured, per step",
@@ -162,7 +170,7 @@ def bound_chart(found: RunRoofline) -> BoundChart | None:
         legend=tuple(key for key in palette.LIMITS if key in used),
         longest=longest * 1e3,
         unit=" ms",
-        note=f"The {len(rows)} operators{shown} with most time above their roof. Inner bar: the "
+        note=f"The {len(rows)}{shown} operators with most time above their roof. Inner bar: the "
         "least time that the ceilings allow.",
     )
 

@@ -137,6 +137,10 @@ def _uncosted(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
     all_ns = sum(entry.time_ns for entry in found.uncosted)
     for entry in found.uncosted[:UNCOSTED]:
         yield units.percent(entry.time_ns / all_ns * (1 - share)), entry.name[:60], entry.why
+    rest = found.uncosted[UNCOSTED:]
+    if rest:
+        left = sum(entry.time_ns for entry in rest) / all_ns * (1 - share)
+        yield units.percent(left), f"{len(rest)} more", "listed in the page and by --json"
 
 
 def _modules(found: RunRoofline) -> Iterable[tuple[str, str, str]]:

@@ -167,9 +167,18 @@ def test_many_findings_make_a_table() -> None:
     section = roofline_section(many)
     assert section is not None
     notes = [b.text for b in section.blocks if isinstance(b, Note)]
-    assert notes == ["7 results do not fit their ceilings; they are listed below."]
+    assert notes == ["7 operators above their ceilings: they are listed below."]
     found = next(b for b in section.blocks if isinstance(b, Table) and b.id == "roofline-findings")
     assert [row[0].text for row in found.rows] == list(many.findings)
+
+
+def test_a_utilization_that_cannot_be_is_a_note_beside_many_operators() -> None:
+    whole = tuple(f"utilization of 19{i}% ({i}) cannot be" for i in range(3))
+    operators = tuple(f"op{i} reached 120%" for i in range(7))
+    section = roofline_section(replace(roofline(NAMES), findings=(*operators, *whole)))
+    assert section is not None
+    notes = [b.text for b in section.blocks if isinstance(b, Note)]
+    assert notes[0] == "utilization of 190% (0) cannot be; 2 more like this"
 
 
 def test_columns_that_nothing_fills_are_left_out() -> None:

@@ -72,7 +72,10 @@ def test_ceilings_of_another_device_are_refused(qwen: Path, tmp_path: Path) -> N
         (("roofline", "nothing"), 3, "nothing"),
         (("roofline",), 2, "RUN"),
         (("ceilings", "--ranks", "1"), 2, "--ranks"),
+        (("ceilings", "--ranks", "100000"), 2, "too many processes for this machine"),
         (("ceilings", "--out", "no/such/folder/c.json"), 2, "cannot write"),
+        (("ceilings", "--out", "."), 2, "it is a folder"),
+        (("roofline", "nothing", "--plot", "x.jpg"), 2, "no format is known"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -9,8 +9,11 @@ import pytest
 from perfkit.errors import InputError
 from perfkit.report import roofline_plot, roofline_text
 from perfkit.report.roofline_charts import roofline_chart
+from perfkit.roofline.cost import OpCost, UnknownCost
+from perfkit.roofline.inputs import Inputs
 from perfkit.roofline.of_run import host_misfit, roofline_of
 from perfkit.roofline.summary import RunRoofline
+from perfkit.roofline.table import COSTS
 from perfkit.trace import run as run_folder
 from perfkit.trace.model import DeviceFacts, NodeRecord, RankRecord, RankTrace, Run
 from tests.builders import kernel, op, rank_trace, run_of, step
@@ -152,3 +155,30 @@ def test_a_capture_without_shapes_still_shows_where_time_goes(shared_traces: Pat
     assert "record_shapes=True" in told(found)["points, FLOP, utilization"]
     assert found.uncosted and found.ranks[0].levels  # the network's bytes are known all the same
     assert "No cost known" in roofline_text.run(found, width=100)
+
+
+@pytest.mark.parametrize(
+    ("name", "at"), [("flash_attn_3::fwd", (0, 7, 24, 25)), ("flash_attn_3::bwd", (1, 9, 16, 17))]
+)
+def test_flash_attention_3_is_counted_where_its_lengths_are_known(
+    name: str, at: tuple[int, int, int, int]
+) -> None:
+    """Arguments as eight H100 recorded them; ragged batches and windows stay unknown."""
+    query, ragged, causal, window = at
+    dims: list[tuple[int, ...]] = [()] * 26
+    kinds, said = [""] * 26, [""] * 26
+    for place in range(query + 3):
+        dims[place], kinds[place] = (2, 512, 16, 64), "c10::BFloat16"
+    said[causal], said[window] = "False", "-1"
+
+    def counted() -> OpCost:
+        return COSTS[name](Inputs(shape(dims, kinds, said), None))
+
+    forward = 4 * 2 * 16 * 512 * 512 * 64
+    assert counted().flop == (2 if query else 1) * forward
+    said[window] = "384"
+    with pytest.raises(UnknownCost, match="local attention"):
+        counted()
+    dims[ragged], kinds[ragged] = (3,), "int"
+    with pytest.raises(UnknownCost, match="ragged batches"):
+        counted()
