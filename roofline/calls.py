@@ -11,7 +11,7 @@ from perfkit.roofline.cost import OpCost, Unit
 from perfkit.roofline.dtypes import ElementType, element_type, is_floating
 from perfkit.roofline.modules import module_rows
 from perfkit.roofline.nesting import Nesting, busy_per_group, nest
-from perfkit.roofline.table import cost, known
+from perfkit.roofline.table import cost, known, why_not
 from perfkit.trace.kinds import Kind
 from perfkit.trace.model import I64, NONE, Bool, Events, RankTrace
 
@@ -256,8 +256,10 @@ class _Grouping:
             return "no operator launched it in this capture"
         if int(events.shape[issuer]) == NONE:
             return "no shapes recorded"
-        if known(self._costs.name(issuer)):
-            return "its recorded inputs do not tell"
+        name = self._costs.name(issuer)
+        if known(name):
+            missing = why_not(name, events.shapes[int(events.shape[issuer])])
+            return missing or "its recorded inputs do not tell"
         return "no formula"
 
     def groups(self) -> tuple[CallGroup, ...]:

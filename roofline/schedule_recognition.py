@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from perfkit.roofline.pipeline import GPIPE, INTERLEAVED, NAIVE, ONE_F_ONE_B, ZB_H1, Shape
 from perfkit.roofline.schedule_simulation import orders
 
+ZB_INTERLEAVED = "zb-interleaved"
+"""Several chunks a stage, and weight passes that fill gaps in an order of their own: known by its
+warm-up alone (torch's ScheduleInterleavedZeroBubble: half the hops of interleaved 1F1B's)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
@@ -39,6 +43,7 @@ def recognise(seen: Mapping[int, Sequence[str]], stages: int) -> Recognised:
     exact = bool(fits)
     if not exact:
         fits = [(n, s) for n, s in shapes if _same_warm_up(n, s, seen)]
+        fits += [(ZB_INTERLEAVED, s) for _, s in shapes if _fills_with_weights(s, seen)]
     candidates = tuple((name, shape.chunks) for name, shape in fits)
     if len(fits) != 1:
         names = ", ".join(name for name, _ in candidates)
@@ -87,5 +92,16 @@ def _same_warm_up(name: str, shape: Shape, seen: Mapping[int, Sequence[str]]) ->
     return all(
         stage < shape.stages
         and [t.kind for t in expected[stage]].index("B") == tuple(passes).index("B")
+        for stage, passes in seen.items()
+    )
+
+
+def _fills_with_weights(shape: Shape, seen: Mapping[int, Sequence[str]]) -> bool:
+    """Whether weight passes follow a warm-up of (v-1)p + (p-1-s) forwards on stage s."""
+    if shape.chunks < 2 or any("W" not in tuple(passes) for passes in seen.values()):
+        return False
+    total = shape.chunks * shape.micro_batches
+    return all(
+        min(shape.chunks * shape.stages - stage, total) == tuple(passes).index("B")
         for stage, passes in seen.items()
     )

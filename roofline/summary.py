@@ -127,7 +127,7 @@ def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
         findings=tuple(dict.fromkeys(findings)),
         cannot_tell=(
             *_cannot_tell(run, roofs, missing_device),
-            *_undecided(run, roofs, left_out),
+            *_undecided(run, roofs, left_out, counted=bool(utilization)),
         ),
     )
 
@@ -305,7 +305,9 @@ def _cannot_tell(run: Ranks, roofs: Roofs, missing_device: str) -> Iterable[Cann
         )
 
 
-def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iterable[CannotTell]:
+def _undecided(
+    run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted], *, counted: bool
+) -> Iterable[CannotTell]:
     """Groups without a known purpose, conventions that cannot be counted, unchecked ceilings."""
     for group in run.configuration.parallelism:
         if not group.kind:
@@ -315,7 +317,7 @@ def _undecided(run: Ranks, roofs: Roofs, left_out: Iterable[NotCounted]) -> Iter
                 remedy="record every rank with perfkit profile",
             )
     unknown = 1 - (_costed_share(run.placements) or 1.0)
-    if unknown > PART_UNKNOWN:
+    if counted and unknown > PART_UNKNOWN:
         yield CannotTell(
             claim="all FLOP that were executed",
             why=f"{unknown:.0%} of the operators' time has no known cost "

@@ -34,6 +34,17 @@ def known(name: str) -> bool:
     return name in COSTS
 
 
+def why_not(name: str, shape: OpShape) -> str:
+    """Return what a formula misses in these inputs, in words; "" if it does not say."""
+    try:
+        COSTS[name](Inputs(shape, None))
+    except UnknownCost as missing:
+        return str(missing)
+    except (LookupError, ArithmeticError, ValueError):
+        return ""
+    return ""
+
+
 def cost(name: str, shape: OpShape, *, list_type: ElementType | None = None) -> OpCost | None:
     """The cost of one call, or None where there is no formula or the inputs do not tell.
 
