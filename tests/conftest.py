@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from fastjsonschema import compile as jsonschema_of
 
@@ -20,6 +21,8 @@ from perfkit.analyzers.result_schema import json_schema
 ROOT = Path(__file__).parent.parent
 SHARED_TRACES = ROOT.parent / "shared" / "traces"
 os.environ.pop("COLUMNS", None)  # workers of pytest-xdist have 80: output would be folded
+hypothesis.settings.register_profile("load", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("load")
 for _number in (signal.SIGINT, signal.SIGHUP):  # ignored in the background, and so in all children
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
