@@ -9,6 +9,9 @@
 Every message says what happened and where; the hint says what to do next.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PerfkitError(Exception):
     """A failure that is explained to the user in one line, never by a traceback."""
@@ -46,3 +49,14 @@ class GateError(PerfkitError):
     """A gate that the user asked for did not hold."""
 
     exit_status = 1
+
+
+@contextmanager
+def writing(
+    place: object, kind: type[PerfkitError] = InputError, *, hint: str = ""
+) -> Iterator[None]:
+    """Turn what the system says of writing to `place` into the error that a user meets."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot write {place}: {error.strerror or error}", hint=hint) from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from perfkit.errors import SetupError
+from perfkit.errors import SetupError, writing
 from perfkit.profiler import ledger, side_effects
 from perfkit.profiler.launch import DEFAULT_WINDOW, ProfileOptions, ProfileOutcome, profile
 from perfkit.profiler.ledger import Entry, Ledger
@@ -62,10 +62,8 @@ class Experiment:
         self.side_effects: SideEffects | None = None
         self._on_begin = on_begin
         self._retries = retries
-        try:
+        with writing(folder, SetupError, hint=elsewhere):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SetupError(f"cannot write {folder}: {error.strerror}", hint=elsewhere) from error
         self._ledger = Ledger(self.folder, elsewhere=elsewhere)
 
     def run(self, trials: Sequence[Trial]) -> Iterator[Ended]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from perfkit.errors import SetupError
+from perfkit.errors import SetupError, writing
 from perfkit.profiler import (
     child,
     closing,
@@ -163,10 +163,8 @@ def metrics_of(options: ProfileOptions, run: Path, node: str) -> tuple[Companion
 
 
 def _opened(output: Path | None) -> AbstractContextManager[IO[bytes] | None]:
-    try:
+    with writing(output, SetupError):
         return nullcontext() if output is None else output.open("ab")
-    except OSError as error:
-        raise SetupError(f"cannot write {output}: {error.strerror}") from error
 
 
 def _complaints(companions: Sequence[Companion]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perfkit.errors import SetupError
+from perfkit.errors import SetupError, writing
 from perfkit.trace.runner import Trial
 
 SCHEMA_VERSION = 1
@@ -69,7 +69,7 @@ class Ledger:
         self._append({"k": kind, **fields})
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        try:
+        with writing(self.path, SetupError):
             fresh = not self.path.exists()
             with self.path.open("ab") as stream:
                 if fresh:
@@ -78,8 +78,6 @@ class Ledger:
                 stream.write(json.dumps(line).encode() + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-        except OSError as error:
-            raise SetupError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 def key_of(trial: Trial, options: Mapping[str, object]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfkit.errors import InputError, SetupError
+from perfkit.errors import InputError, SetupError, writing
 from perfkit.profiler import nsys_scrub
 from perfkit.trace import nsys_report
 
@@ -98,10 +98,8 @@ def report_place(run: Path, node: str, window: tuple[int, int]) -> Path:
     Raises SetupError where the folder cannot be made.
     """
     folder = run / FOLDER
-    try:
+    with writing(run, SetupError):
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise SetupError(f"cannot write into {run}: {error.strerror}") from error
     return folder / f"trace-{window[0]:04d}-{window[1]:04d}.{node}"
 
 

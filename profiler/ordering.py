@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfkit.errors import InputError
+from perfkit.errors import InputError, writing
 from perfkit.profiler import rank_folders
 from perfkit.profiler.inrank import orders
 from perfkit.profiler.inrank.files import write_whole
@@ -58,11 +58,9 @@ def _closed(run: Path) -> bool:
 def place(run: Path, order: dict[str, object]) -> str:
     """Give an order to all ranks; its name."""
     name = f"{time.time_ns()}-{secrets.token_hex(2)}.json"
-    try:
+    with writing(run):
         (run / orders.FOLDER).mkdir(exist_ok=True)
         write_whole(str(run / orders.FOLDER / name), order)
-    except OSError as error:
-        raise InputError(f"cannot write into {run}: {error.strerror}") from error
     return name
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from perfkit.errors import SetupError
+from perfkit.errors import SetupError, writing
 from perfkit.profiler.inrank import identity
 from perfkit.profiler.inrank.files import write_whole
 
@@ -91,10 +91,8 @@ def write_node(run: Path, node: str, document: Mapping[str, object]) -> None:
 
     Raises SetupError where it cannot be written.
     """
-    try:
+    with writing(run, SetupError):
         write_whole(str(run / "nodes" / node / "run.json"), document)
-    except OSError as error:
-        raise SetupError(f"cannot write into {run}: {error.strerror}") from error
 
 
 def withdraw(run: Path, node: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from perfkit.cli import console
-from perfkit.errors import InputError
+from perfkit.errors import InputError, writing
 
 Line = TypeVar("Line")
 
@@ -30,12 +30,7 @@ def read(file: Path, decode: Callable[[bytes], tuple[Line, ...]], *, of: str) ->
 
 def append(file: Path, lines: bytes) -> None:
     """Append encoded lines, making the file's folder. Raises InputError."""
-    try:
+    with writing(console.shown(file), hint="name another file with --calibration"):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab") as stream:
             stream.write(lines)
-    except OSError as error:
-        raise InputError(
-            f"{console.shown(file)}: cannot be written: {error.strerror}",
-            hint="name another file with --calibration",
-        ) from error

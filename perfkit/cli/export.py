@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perfkit.cli import console
-from perfkit.errors import InputError, UsageError
+from perfkit.errors import InputError, UsageError, writing
 
 if TYPE_CHECKING:
     from perfkit.trace.model import RankRecord, RankTrace, Run
@@ -81,13 +81,8 @@ def command(
     target = out or _default_place(run, format)
     facts = [record.facts for record in run.ranks] + [node.facts for node in run.nodes]
     redaction = Redaction(originals(facts), hidden=redact)
-    try:
+    with writing(target, UsageError, hint="name another place with --out"):
         written = write(run, redaction, target, format)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {target}: {error.strerror or error}",
-            hint="name another place with --out",
-        ) from error
     if written.unaligned:
         console.say(
             f"the clocks of ranks {_some(written.unaligned)} could not be aligned: times as "

@@ -14,7 +14,7 @@ from pathlib import Path
 from perfkit.analyzers import analysis as analysis_of
 from perfkit.analyzers.result import Analysis
 from perfkit.cli import console
-from perfkit.errors import InputError, UsageError
+from perfkit.errors import InputError, UsageError, writing
 from perfkit.report import html
 from perfkit.roofline import ceilings
 from perfkit.roofline.ceilings import Ceilings
@@ -217,13 +217,12 @@ def write(path: Path, content: bytes) -> None:
     Raises UsageError.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", hint="name another place with --out"
-        ) from error
+    with writing(path, UsageError, hint="name another place with --out"):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(content)
+            draft.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from perfkit.errors import InputError
+from perfkit.errors import writing
 
 KEPT_DAYS = 14
 READ_SUFFIXES = (
@@ -34,7 +34,7 @@ def kept(cache: Path, key: str, make: Callable[[Path], None]) -> Path:
     """
     base = cache / "inputs"
     entry = base / key
-    try:
+    with writing(base, hint="free some space there, or set XDG_CACHE_HOME to another folder"):
         base.mkdir(parents=True, exist_ok=True)
         _forget(base)
         if entry.is_dir():
@@ -46,11 +46,6 @@ def kept(cache: Path, key: str, make: Callable[[Path], None]) -> Path:
             make(folder)
             with contextlib.suppress(OSError):  # another process was quicker
                 folder.rename(entry)
-    except OSError as error:
-        raise InputError(
-            f"{base}: cannot be written: {error.strerror or error}",
-            hint="free some space there, or set XDG_CACHE_HOME to another folder",
-        ) from error
     return entry
 
 
