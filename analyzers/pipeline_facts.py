@@ -11,7 +11,7 @@ from perfkit.analyzers.pipeline_passes import NamedPass, chain, passes_by_transf
 from perfkit.analyzers.result_pipeline import PipelineFacts
 from perfkit.analyzers.survey import RankSurvey
 from perfkit.roofline.pipeline import ZB_H1, Bubble, PassTimes, Shape, bubble
-from perfkit.roofline.schedule_recognition import Recognised, recognise
+from perfkit.roofline.schedule_recognition import ZB_INTERLEAVED, Recognised, recognise
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import NONE
 from perfkit.units import percent
@@ -24,6 +24,7 @@ _NAMES = {
     "1f1b": "1F1B",
     "interleaved": "interleaved 1F1B",
     "zb-h1": "zero-bubble (ZB-H1)",
+    "zb-interleaved": "interleaved zero-bubble",
 }
 
 
@@ -124,8 +125,8 @@ def _by_names(named: Mapping[int, tuple[NamedPass, ...]], ranks: tuple[int, ...]
 
 def _formula(found: Recognised, stages: int, chunks: int) -> Bubble | None:
     """Return the published bubble; of these schedules it does not depend on the times of passes."""
-    if found.schedule is None or found.micro_batches is None or found.schedule == ZB_H1:
-        return None
+    if found.schedule in {None, ZB_H1, ZB_INTERLEAVED} or found.micro_batches is None:
+        return None  # theirs depend on how long weight passes take
     shape = Shape(stages=stages, micro_batches=found.micro_batches, chunks=chunks)
     return bubble(found.schedule, shape, PassTimes(forward_s=1.0, backward_s=2.0))
 

@@ -121,6 +121,8 @@ def _kinds(
     if facts is None:
         return _NO_PIPELINE
     if facts.schedule not in KNOWN or not facts.micro_batches:
+        if facts.schedule is not None:
+            return Refusal(reason=f"from {facts.schedule} no other schedule is predicted")
         return Refusal(reason=f"the schedule is not known: {facts.reason}")
     then = schedule or facts.schedule
     parts = (chunks or facts.chunks or 1) if then == INTERLEAVED else 1

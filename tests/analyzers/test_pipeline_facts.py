@@ -220,3 +220,49 @@ def test_without_peers_a_bubble_of_more_stages_is_not_told() -> None:
 def test_without_point_to_point_transfers_there_is_no_pipeline() -> None:
     trace = rank_trace(step(0, at_ms=0, ms=10), op("aten::mm", at_ms=0, ms=9), device_kind="cpu")
     assert analysed([trace]).pipeline is None
+
+
+def named_by_torch(passes: Sequence[str], chunk_of: Sequence[int]) -> list[RankTrace]:
+    """Ranks whose passes have the names of torch's multi-stage schedules, and nothing else."""
+    letters = {"F": "F", "B": "I" if "W" in passes[0] else "B", "W": "W"}
+    made = []
+    for rank, own in enumerate(passes):
+        items: list[Item | StepItem] = [step(0, at_ms=0, ms=10.0 * len(own))]
+        for n, kind in enumerate(own):
+            stage = rank + len(passes) * chunk_of[n % len(chunk_of)]
+            name = f"PP:{stage}{letters[kind]}{n}"
+            items.append(host(Kind.ANNOTATION, name, at_ms=10.0 * n, ms=10))
+            items.append(op(f"aten::{kind}", at_ms=10.0 * n, ms=10))
+        made.append(rank_trace(*items, rank=rank, world_size=len(passes), device_kind="cpu"))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chunks", "words"),
+    [
+        ("naive", 1, "one micro-batch after the other"),
+        ("gpipe", 1, "GPipe"),
+        ("1f1b", 1, "1F1B"),
+        ("interleaved", 2, "interleaved 1F1B"),
+        ("zb-h1", 1, "zero-bubble (ZB-H1)"),
+    ],
+)
+def test_every_schedule_is_named(schedule: str, chunks: int, words: str) -> None:
+    shape = Shape(stages=4, micro_batches=8, chunks=chunks)
+    passes = ["".join(p.kind for p in order) for order in orders(schedule, shape)]
+    found = facts(named_by_torch(passes, range(chunks)))
+    assert (found.schedule, found.micro_batches, found.exact) == (schedule, 8, True)
+    assert f"4 stages, {words}, 8 micro-batches" in found.sentence
+
+
+def test_torchs_interleaved_zero_bubble_is_named_by_its_warm_up() -> None:
+    """The passes of two ranks with two chunks and 8 micro-batches, as torch 2.13 ran them."""
+    first = "FFFFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWBWBWBW"
+    last = "FFFBFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWFBWBWBWW"
+    assert [len(first), len(last)] == [48, 48]
+    found = facts(named_by_torch([first, last], (0, 1)))
+    assert (found.schedule, found.micro_batches, found.chunks) == ("zb-interleaved", 8, 2)
+    assert not found.exact and found.formula_over_total is None
+    assert "2 stages, interleaved zero-bubble, 8 micro-batches" in found.sentence
+    plain = facts(named_by_torch([first.replace("W", ""), last.replace("W", "")], (0, 1)))
+    assert plain.schedule != "zb-interleaved"
