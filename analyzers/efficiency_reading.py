@@ -13,11 +13,12 @@ from perfkit.units import percent
 
 _SAYS = {
     "load_balance": "ranks compute for {} of the time that the busiest one computes",
-    "orchestration": "computing is {} of computing and host work (Python, launches, syncs)",
-    "io": "both are {} of themselves with input, copies and checkpoints",
-    "communication": "all that is {} of the elapsed time; the rest is exposed communication",
-    "serialisation": "without any transfer time, ranks would still wait for each other: {}",
-    "transfer": "the step on an ideal network would take {} of its time",
+    "orchestration": "of computing and host work (Python, launches, syncs) {} is computing",
+    "io": "of computing, host work, input, copies and checkpoints {} is the first two",
+    "communication": "of the elapsed time {} is other than exposed communication",
+    "serialisation": "with transfers that take no time, ranks would have work for {} of the step "
+    "and wait for each other in the rest",
+    "transfer": "with transfers that take no time, the step would take {} of its time",
 }
 
 

@@ -184,7 +184,10 @@ def test_the_efficiency_tree_multiplies_and_reads() -> None:
     parts = [value[n] for n in ("load_balance", "orchestration", "io", "communication")]
     assert math.prod(p for p in parts if p is not None) == pytest.approx(tree.parallel)
     reading = {factor.name: factor.reading for factor in tree.factors}
-    assert reading["io"] == "both are 33% of themselves with input, copies and checkpoints"
+    assert (
+        reading["io"]
+        == "of computing, host work, input, copies and checkpoints 33% is the first two"
+    )
     assert reading["load_balance"].endswith("(acceptable)")
 
 
