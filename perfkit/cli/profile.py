@@ -114,11 +114,10 @@ def command(
         ),
     ] = False,
     on_hang: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="SECONDS",
-            min=1.0,
-            help="Dump every rank's stacks when none has ended a step for so long.",
+            help="Dump every rank's stacks when none has ended a step for so long: 120, 120s, 2m.",
             show_default="never",
         ),
     ] = None,
@@ -181,7 +180,7 @@ def command(
         max_bytes=None if max_bytes is None else parse_size(max_bytes),
         py_spy=py_spy,
         environment=applied,
-        on_hang=on_hang,
+        on_hang=None if on_hang is None else parse_patience(on_hang),
         metrics_port=metrics_port,
         live=analyze is Analyze.LIVE,
         tell=console.say,
@@ -317,3 +316,14 @@ def parse_size(text: str) -> int:
     if match is None or size < 1:
         raise UsageError(f"--max-bytes {text} is no size", hint="for example --max-bytes 200MB")
     return int(size)
+
+
+def parse_patience(text: str) -> float:
+    """Return the seconds of `120`, `120s` or `2m`, a second at least. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", text.strip())
+    seconds = float(match[1]) * {"m": 60.0, "h": 3600.0}.get(match[2], 1.0) if match else 0.0
+    if seconds < 1.0:
+        raise UsageError(
+            f"--on-hang {text} is no time of a second or more", hint="for example --on-hang 120s"
+        )
+    return seconds

@@ -27,6 +27,17 @@ def test_ranks() -> None:
     assert profile.parse_ranks("one-per-node") == "one-per-node"
 
 
+def test_how_long_a_hang_is() -> None:
+    read = map(profile.parse_patience, ("120", "120s", "2m", "1.5 s", "1h"))
+    assert list(read) == [120.0, 120.0, 120.0, 1.5, 3600.0]
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "0.9s", "-5", "5 parsecs", "nan"])
+def test_hangs_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="--on-hang"):
+        profile.parse_patience(text)
+
+
 def test_sizes() -> None:
     assert profile.parse_size("4096") == 4096
     assert profile.parse_size("200MB") == 200_000_000
