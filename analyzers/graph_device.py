@@ -221,7 +221,9 @@ def _tie(draft: Draft, trace: RankTrace, work: _Work, added: tuple[int, I64, Col
         ends, numbers = lanes.setdefault(place, ([], []))
         task, delay = first + k, delays[k]
         if delay > LAUNCH_LATENCY_NS:
-            delay = _explain(draft, lanes, place, task, start[k], delay, names[name[k]])
+            late = _Late(task=task, place=place, start=start[k], delay=delay, name=names[name[k]])
+            _explain(draft, lanes, late)
+            delay = 0
         if sources[k] != NONE:
             draft.edge(sources[k], task, delay if released[k] >= behind[k] else 0)
         if numbers and released[k] < behind[k] and delay:
@@ -245,28 +247,30 @@ def _add_gradients(draft: Draft, trace: RankTrace, work: _Work, tasks: Sequence[
             draft.gradients.append((tasks[int(rows[place])], size))
 
 
-def _explain(  # noqa: PLR0913, PLR0917 - the state of one loop
-    draft: Draft,
-    lanes: dict[int, tuple[list[int], list[int]]],
-    place: int,
-    task: int,
-    start: int,
-    delay: int,
-    name: str,
-) -> int:
-    """Tie a late task to another stream's work, or count the delay; return what is left of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Late:
+    """Work that began later than its launch and its stream explain. Times in ns."""
+
+    task: int
+    place: int  # its stream
+    start: int
+    delay: int
+    name: str
+
+
+def _explain(draft: Draft, lanes: dict[int, tuple[list[int], list[int]]], late: _Late) -> None:
+    """Tie a late task to another stream's work, or count the delay."""
     best, source, occupied = NONE, NONE, False
     for other, (ends, numbers) in lanes.items():
-        at = bisect_right(ends, start) - 1
-        occupied |= other != place and at + 1 < len(ends)  # still at work when this one started
-        if other != place and at >= 0 and ends[at] > best:
+        at = bisect_right(ends, late.start) - 1
+        occupied |= other != late.place and at + 1 < len(ends)  # at work when this one started
+        if other != late.place and at >= 0 and ends[at] > best:
             best, source = ends[at], numbers[at]
     limit = CONTENTION_NS if occupied else EVENT_WAIT_NS
-    if source != NONE and start - best <= min(limit, delay):
-        draft.edge(source, task, start - best, TimeClass.IDLE_DEPENDENCY)
-        return 0
-    draft.missed(f"stream {place}", name, delay)
-    return 0
+    if source != NONE and late.start - best <= min(limit, late.delay):
+        draft.edge(source, late.task, late.start - best, TimeClass.IDLE_DEPENDENCY)
+    else:
+        draft.missed(f"stream {late.place}", late.name, late.delay)
 
 
 def _release_host(draft: Draft, work: _Work, waits: Sequence[_Wait], tasks: Sequence[int]) -> None:

@@ -5,6 +5,7 @@ the markup, so that no name from a capture can be anything but text.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from perfkit.report import axes, palette
@@ -33,7 +34,7 @@ def figure(title: str, charts: Sequence[Chart]) -> str:
     """Return an SVG document with the title and a panel for each chart."""
     root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "font-family": "sans-serif"})
     background = SubElement(root, "rect", {"fill": "#ffffff", "width": "100%", "height": "100%"})
-    _text(root, 20, 32, title, size=18, weight="bold")
+    _text(root, 20, 32, title, _TITLE)
     top = 60.0
     for chart in charts:
         group = SubElement(root, "g", {"transform": f"translate(0 {top:.0f})"})
@@ -52,27 +53,35 @@ def _panel(parent: Element, chart: Chart) -> float:
     return _bounds(parent, chart) if isinstance(chart, BoundChart) else _stacks(parent, chart)
 
 
-def _text(  # noqa: PLR0913 - the attributes of a text are independent of each other
-    parent: Element,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: float = 12,
-    anchor: str = "start",
-    weight: str = "normal",
-    fill: str = _INK,
-) -> Element:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Type:
+    """How a text is set."""
+
+    size: float = 11
+    anchor: str = "start"
+    weight: str = "normal"
+    fill: str = _INK
+
+
+_PLAIN = _Type()
+_TITLE, _CAPTION = _Type(size=18, weight="bold"), _Type(size=15, weight="bold")
+_NOTE = _Type(fill=_FAINT)
+_TO_THE_LEFT = _Type(anchor="end")
+_ACROSS, _UPRIGHT = _Type(anchor="middle", fill=_FAINT), _Type(anchor="end", fill=_FAINT)
+_AXIS = _Type(size=12, anchor="middle")
+
+
+def _text(parent: Element, x: float, y: float, text: str, how: _Type = _PLAIN) -> Element:
     found = SubElement(
         parent,
         "text",
         {
             "x": f"{x:.1f}",
             "y": f"{y:.1f}",
-            "font-size": f"{size:g}",
-            "text-anchor": anchor,
-            "font-weight": weight,
-            "fill": fill,
+            "font-size": f"{how.size:g}",
+            "text-anchor": how.anchor,
+            "font-weight": how.weight,
+            "fill": how.fill,
         },
     )
     found.text = text
@@ -81,11 +90,11 @@ def _text(  # noqa: PLR0913 - the attributes of a text are independent of each o
 
 def _head(parent: Element, chart: Chart) -> float:
     """Write caption and note; return the height that they take."""
-    _text(parent, 20, 14, chart.caption, size=15, weight="bold")
+    _text(parent, 20, 14, chart.caption, _CAPTION)
     y = 14.0
     for line in _wrapped(chart.note):
         y += 16
-        _text(parent, 20, y, line, size=11, fill=_FAINT)
+        _text(parent, 20, y, line, _NOTE)
     return y + 14
 
 
@@ -104,7 +113,7 @@ def _legend(parent: Element, y: float, entries: Sequence[tuple[str, str, str]]) 
     x = 26.0
     for shape, colour, label in entries:
         _mark(parent, shape, x, y, 5, colour)
-        _text(parent, x + 10, y + 4, label, size=11)
+        _text(parent, x + 10, y + 4, label)
         x += 34 + 6.2 * len(label)
     return 18.0 if entries else 0.0
 
@@ -121,9 +130,8 @@ def _plot(parent: Element, chart: PlotChart) -> float:
             _dot(frame, chart, group, dot)
     for label in line_labels(chart):
         x, at = _across(label.left), _up(label.bottom)
-        anchor = "end" if label.at_end else "start"
         aside, lift = -4 if label.at_end else 6, -5 if label.above else 16
-        _text(frame, x + aside, at + lift, label.text, size=11, anchor=anchor)
+        _text(frame, x + aside, at + lift, label.text, _TO_THE_LEFT if label.at_end else _PLAIN)
     return y + _HEIGHT + 44
 
 
@@ -140,13 +148,13 @@ def _grid(frame: Element, chart: PlotChart) -> None:
     for tick in chart.x.ticks:
         x = _across(tick.at)
         _stroke(frame, f"M{x:.1f} 0V{_HEIGHT:.1f}", _RULE, 1)
-        _text(frame, x, _HEIGHT + 16, tick.text, size=11, anchor="middle", fill=_FAINT)
+        _text(frame, x, _HEIGHT + 16, tick.text, _ACROSS)
     for tick in chart.y.ticks:
         y = _up(tick.at)
         _stroke(frame, f"M0 {y:.1f}H{width:.1f}", _RULE, 1)
-        _text(frame, -6, y + 4, tick.text, size=11, anchor="end", fill=_FAINT)
-    _text(frame, width / 2, _HEIGHT + 34, chart.x.title, anchor="middle")
-    turned = _text(frame, 0, 0, chart.y.title, anchor="middle")
+        _text(frame, -6, y + 4, tick.text, _UPRIGHT)
+    _text(frame, width / 2, _HEIGHT + 34, chart.x.title, _AXIS)
+    turned = _text(frame, 0, 0, chart.y.title, _AXIS)
     turned.set("transform", f"translate({-_LEFT + 18:.0f} {_HEIGHT / 2:.0f}) rotate(-90)")
 
 
@@ -212,12 +220,12 @@ def _bar(parent: Element, y: float, row: Bound) -> None:
     shown = row.name if len(row.name) <= room else row.name[: room - 3] + "..."
     group = SubElement(parent, "g")
     SubElement(group, "title").text = row.hover
-    _text(group, _NAME - 8, y + 13, shown, size=11, anchor="end")
+    _text(group, _NAME - 8, y + 13, shown, _TO_THE_LEFT)
     _box(group, y + 3, row.measured / 100 * span, 14, palette.look(row.key).light)
     if row.least is not None:
         _box(group, y + 8, row.least / 100 * span, 4, _INK)
     longest = max(row.measured, row.least or 0.0) / 100 * span
-    _text(group, _NAME + longest + 6, y + 14, row.text, size=11)
+    _text(group, _NAME + longest + 6, y + 14, row.text)
 
 
 def _stacks(parent: Element, chart: BarChart) -> float:
@@ -236,7 +244,7 @@ def _stacks(parent: Element, chart: BarChart) -> float:
 
 def _stack(parent: Element, y: float, bar: Bar) -> None:
     span, x = WIDTH - _LABEL - 130, _LABEL
-    _text(parent, x - 8, y + 15, bar.label, size=11, anchor="end")
+    _text(parent, x - 8, y + 15, bar.label, _TO_THE_LEFT)
     for part in bar.segments:
         width = part.width / 100 * span
         if part.key != "gap":
@@ -245,7 +253,7 @@ def _stack(parent: Element, y: float, bar: Bar) -> None:
             box = SubElement(parent, "rect", size | {"fill": colour, "stroke": "#ffffff"})
             SubElement(box, "title").text = part.hover
         x += width
-    _text(parent, x + 6, y + 15, bar.total, size=11)
+    _text(parent, x + 6, y + 15, bar.total)
 
 
 def _box(parent: Element, y: float, width: float, height: float, colour: str) -> None:
