@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
+from perfkit.analyzers.calls import POINT_TO_POINT
 from perfkit.analyzers.evidence import Evidence, fact
-from perfkit.analyzers.parallelism import EXPERT, PIPELINE, TENSOR
+from perfkit.analyzers.parallelism import EXPERT, TENSOR
 from perfkit.analyzers.result import CollectiveRow, Finding
 from perfkit.analyzers.rules import COMMUNICATION, finding
 from perfkit.analyzers.rules_network import bound_by
@@ -17,16 +18,18 @@ HIDDEN_ENOUGH = 0.5
 TINY_BYTES = 1 << 20
 MANY_CALLS = 8
 HUGE_BYTES = 100 << 20
+UNMERGEABLE = POINT_TO_POINT | {"barrier"}
+"""What a pipeline sends on is one tensor a micro-batch: there is nothing to merge it with."""
 SHARDED = frozenset({"all_gather", "reduce_scatter"})
-NEEDED_AT_ONCE = frozenset({TENSOR, EXPERT, PIPELINE})
+NEEDED_AT_ONCE = frozenset({TENSOR, EXPERT})
 
 
 def no_overlap(evidence: Evidence) -> Iterator[Finding]:
     """Compute that could hide transfers runs before or after them.
 
     Overlap can hide no more than the compute that hides nothing yet, so that bounds the gain. The
-    compute after a transfer of tensor, expert or pipeline parallelism needs what it brings: these
-    have nothing to be hidden under.
+    compute after a transfer of tensor or expert parallelism needs what it brings: these have
+    nothing to be hidden under.
     """
     alone, needed = evidence.ms(TimeClass.COMM_TRANSFER), _needed_at_once(evidence)
     rows = [row for row in evidence.collectives if row not in needed]
@@ -109,6 +112,11 @@ def _largest(rows: Sequence[CollectiveRow]) -> str:
 
 
 def _overlap_advice(evidence: Evidence, largest: CollectiveRow) -> str:
+    if largest.name in POINT_TO_POINT:
+        return (
+            "post the next micro-batch's receive before computing this one, or use an interleaved "
+            "schedule: sends and receives then run beside compute"
+        )
     sent = sum((r.bytes or 0) * r.mean_count for r in evidence.collectives)
     if 0 < sent < TINY_BYTES:
         return "few bytes are sent, so latency costs: a larger batch, or no_sync over micro-batches"
@@ -145,7 +153,7 @@ def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
     rows = [
         r
         for r in evidence.collectives
-        if r.bytes is not None and 0 < r.bytes < TINY_BYTES and r.name != "barrier"
+        if r.bytes is not None and 0 < r.bytes < TINY_BYTES and r.name not in UNMERGEABLE
     ]
     calls, spent = sum(r.mean_count for r in rows), sum(map(_transfer_ms, rows))
     part = sum(map(_exposed_ms, rows)) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0

@@ -138,6 +138,9 @@ CASES = (
             "hidden under compute": ranks(100, 50, hidden_ms=50, calls=25, elements=100),
             "hidden, and a large one is not": tiny_under_compute_beside_a_large_one,
             "of 1 MiB and more": ranks(50, 50, calls=25, elements=2 * ONE_MB),
+            "of a pipeline, which cannot merge them": lambda: analysed_pipeline(
+                played("1f1b", 2, 10, named=True, send_ms=10.0)
+            ),
         },
     ),
     Case(

@@ -7,6 +7,7 @@ from perfkit.analyzers.result import Finding
 from tests.analyzers.finding_cases import CASES
 from tests.analyzers.finding_runs import Case, Made, gap, products, ranks
 from tests.analyzers.test_findings import analysed, one_step
+from tests.analyzers.test_pipeline_facts import played
 from tests.builders import h2d, kernel, op
 
 
@@ -80,3 +81,10 @@ def test_transfers_of_small_messages_need_fewer_calls_not_fewer_bytes() -> None:
     assert "fewer bytes" in large.next_step and large.recipe == "bf16-gradients"
     small = found_in(ranks(2, 98, elements=1000))["slow_transfers"]
     assert "latency costs" in small.next_step and small.recipe is None
+
+
+def test_exposed_transfers_of_a_pipeline_are_to_be_posted_ahead() -> None:
+    """1F1B of 10 micro-batches whose transfers take 10 ms beside passes of 10 and 20 ms."""
+    traces = played("1f1b", 2, 10, named=True, send_ms=10.0)
+    finding = found_in(lambda: analysed(*traces))["no_overlap"]
+    assert "post the next micro-batch's receive" in finding.next_step

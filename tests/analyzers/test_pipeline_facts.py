@@ -20,11 +20,17 @@ SEND_MS = 0.5
 
 
 def played(
-    schedule: str, stages: int, micro_batches: int, *, named: bool, steps: int = 4
+    schedule: str,
+    stages: int,
+    micro_batches: int,
+    *,
+    named: bool,
+    steps: int = 4,
+    send_ms: float = SEND_MS,
 ) -> list[RankTrace]:
     """CPU ranks that run the schedule: a pass waits for its receive, then sends its result.
 
-    Receives are posted when the stage is ready for them; a transfer takes SEND_MS from when both
+    Receives are posted when the stage is ready for them; a transfer takes send_ms from when both
     ends are there. All passes of a stage take 10 ms forward and 20 ms backward.
     """
     shape = Shape(stages=stages, micro_batches=micro_batches)
@@ -33,7 +39,7 @@ def played(
     length = 0.0
     for k in range(steps):
         begin = k * length
-        length = _one_step(order, items, begin, k, named=named)
+        length = _one_step(order, items, begin, k, named=named, send_ms=send_ms)
     for k in range(steps):
         for own in items:
             own.append(step(k, at_ms=k * length, ms=length))
@@ -50,6 +56,7 @@ def _one_step(
     k: int,
     *,
     named: bool,
+    send_ms: float,
 ) -> float:
     """Play one step from `begin`; return its length, with a blocking reduction at its end."""
     last = len(order) - 1
@@ -66,7 +73,7 @@ def _one_step(
                     if (source, one) not in ends:
                         break
                     sent = ends[source, one]
-                    done = max(sent, posted) + SEND_MS
+                    done = max(sent, posted) + send_ms
                     _transfer(items, (source, s), (sent, posted, done), k)
                     clock[s] = done
                 start = clock[s]
