@@ -78,7 +78,8 @@ def _iron_law(found: Evidence, terms: iron.Terms) -> Iterator[Block]:
         "transfers that are not hidden, waiting, host work."
     )
     rows = [(t.title, t.work, t.ceiling, t.time, t.note) for t in terms.rows()]
-    yield Grid(header=("Term", "Work a step", "Ceiling", "Least time", ""), rows=tuple(rows))
+    header = ("Term", "Work a step", "Ceiling", "Least time", "Remark")
+    yield Grid(header=header, rows=tuple(rows), prose=4)
     yield Paragraph(text=terms.sentence())
     if terms.lacking:
         yield Gap(what=", ".join(terms.lacking), command="perfkit ceilings --out RUN/ceilings.json")
@@ -261,7 +262,7 @@ def _fleet(found: Evidence, more: More) -> Iterator[Block]:
         "sum, so that each factor's share of a change adds up."
     )
     factors = iron.fleet(found.base, more.scalings, more.faults)
-    yield Grid(header=("Factor", "Value", "From"), rows=tuple(factors.rows))
+    yield Grid(header=("Factor", "Value", "From"), rows=tuple(factors.rows), prose=2)
     yield Paragraph(text=factors.sentence)
     for what, command in factors.lacking:
         yield Gap(what=what, command=command)
