@@ -1,11 +1,14 @@
 """Run as a program: measure a ceiling and profile the same operator, turn by turn, in one process.
 
-Prints {"mm": [[ceiling, achieved], ...], "copy": ...}, FLOP/s and bytes/s, one pair a round.
+Prints {"mm": [[ceiling, achieved, share], ...], "copy": ...}: FLOP/s and bytes/s, one entry a
+round, and the share of its threads' time that the process spent on a processor in that round: less
+than all of it where other programs took one away.
 """
 
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +23,24 @@ from tests.roofline.machines import roofs
 SIDE = 2048
 COPIED = 1 << 26  # fp32 elements: 256 MiB
 ROUNDS = 11
+
+
+class Watched:
+    """A call whose time on the clock and on processors is summed up."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self.run, self.wall_s, self.processor_s = run, 0.0, 0.0
+
+    def __call__(self) -> None:
+        wall, processor = time.perf_counter(), time.process_time()
+        self.run()
+        self.processor_s += time.process_time() - processor
+        self.wall_s += time.perf_counter() - wall
+
+    @property
+    def share(self) -> float:
+        """Of the time that all threads could have spent on processors."""
+        return self.processor_s / (self.wall_s * torch.get_num_threads())
 
 
 def operator(run: Callable[[], object], name: str) -> Point:
@@ -39,14 +60,18 @@ def main() -> None:
     effort = Effort(repeats=5, budget_s=0.2, sustained_s=0)
     left, right = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
     source, target = torch.rand(COPIED), torch.empty(COPIED)
-    found: dict[str, list[tuple[float, float]]] = {"mm": [], "copy": []}
+    found: dict[str, list[tuple[float, float, float]]] = {"mm": [], "copy": []}
     for _ in range(ROUNDS):
-        taken = take(HostDevice(), lambda: torch.mm(left, right), effort)
-        point = operator(lambda: torch.mm(left, right), "aten::mm")
-        found["mm"].append((2 * SIDE**3 / taken.median_s, point.achieved_flop_per_s))
-        taken = take(HostDevice(), lambda: target.copy_(source), effort)
-        point = operator(lambda: target.copy_(source), "aten::copy_")
-        found["copy"].append((8 * COPIED / taken.median_s, point.achieved_bytes_per_s))
+        product = Watched(lambda: torch.mm(left, right))
+        taken = take(HostDevice(), product, effort)
+        point = operator(product, "aten::mm")
+        reached = point.achieved_flop_per_s
+        found["mm"].append((2 * SIDE**3 / taken.median_s, reached, product.share))
+        copy = Watched(lambda: target.copy_(source))
+        taken = take(HostDevice(), copy, effort)
+        point = operator(copy, "aten::copy_")
+        reached = point.achieved_bytes_per_s
+        found["copy"].append((8 * COPIED / taken.median_s, reached, copy.share))
     json.dump(found, sys.stdout)
 
 

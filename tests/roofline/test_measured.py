@@ -15,11 +15,16 @@ from perfkit.roofline import ceilings
 from perfkit.roofline.sweeps import network_ceiling
 
 ROOT = Path(__file__).parents[2]
+UNDISTURBED = 0.8  # of the threads' time spent on processors
+LEAST_ROUNDS = 3
 
 
 @pytest.mark.real
 def test_a_large_product_and_a_large_copy_land_on_their_ceilings() -> None:
-    """85 to 110 %: the median of rounds in which both take turns in one process."""
+    """85 to 110 %: the median of rounds in which both take turns in one process.
+
+    A round in which other programs took a processor away compares two accidents: it is left out.
+    """
     ran = subprocess.run(
         [sys.executable, "-m", "tests.roofline.alternate"],
         cwd=ROOT,
@@ -30,8 +35,10 @@ def test_a_large_product_and_a_large_copy_land_on_their_ceilings() -> None:
     )
     rounds = json.loads(ran.stdout)
     for name in ("mm", "copy"):
-        share = statistics.median(achieved / ceiling for ceiling, achieved in rounds[name])
-        assert 0.85 <= share <= 1.10, (name, rounds[name])
+        quiet = [reached / roof for roof, reached, share in rounds[name] if share >= UNDISTURBED]
+        if len(quiet) < LEAST_ROUNDS:
+            pytest.skip(f"other programs kept the processors: {len(quiet)} rounds of {name} left")
+        assert 0.85 <= statistics.median(quiet) <= 1.10, (name, rounds[name])
 
 
 @pytest.mark.real
