@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -46,10 +47,32 @@ def make_profile(detail: Detail) -> tuple[Any, bool]:
         "with_modules": detail.with_stack,
         "profile_memory": detail.memory,
     }
-    if detail.memory:
-        return profile(**options), False
-    try:
-        config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
-    except (AttributeError, TypeError):  # private, and absent from older releases
+    config = None if detail.memory else _config(detail)
+    if config is None:
         return profile(**options), False
     return profile(experimental_config=config, **options), True
+
+
+def _config(detail: Detail) -> Any:
+    """Private settings of torch, as good as this release has them; None where it has none.
+
+    `trace_only`: the same file, without the objects of `events()`, which take longer to free than
+    the file takes to write. Stacks need them.
+    """
+    wished: list[dict[str, Any]] = [{"profile_all_threads": True}]
+    if not detail.with_stack:
+        wished.insert(0, {"profile_all_threads": True, "trace_only": True})
+    for settings in wished:
+        with suppress(AttributeError, TypeError):
+            return torch._C._profiler._ExperimentalConfig(**settings)
+    return None
+
+
+def release(profile: Any) -> None:
+    """Free what a stopped profiler has recorded, now.
+
+    It is in a cycle of references: a collection of garbage would free it within a later step.
+    """
+    inner = getattr(profile, "profiler", None)
+    if inner is not None:
+        inner.kineto_results = None

@@ -24,7 +24,7 @@ from .files import Stream
 from .flight import FlightRecorder
 from .identity import Identity
 from .nsight import NsightProfile
-from .profilers import make_profile, start_quietly
+from .profilers import make_profile, release, start_quietly
 from .size_limit import SizeLimit
 
 NEVER = 1 << 62
@@ -163,6 +163,7 @@ class Window:
             profile.stop()
             draft = os.path.join(self.rank.folder, ".size.tmp")
             profile.export_chrome_trace(draft)
+            release(profile)
             size = os.path.getsize(draft)
             os.unlink(draft)
             asked = f"{self._first}:{self._last}"
@@ -221,6 +222,7 @@ class Window:
                 self._save(profile, max(last, self._first))
             else:
                 profile.stop()
+                release(profile)
                 asked = f"{self._first}:{self._last}"
                 self.rank.warn(f"window {asked} has no trace: it ended before its first step did")
 
@@ -235,6 +237,7 @@ class Window:
         path = os.path.join(self.rank.folder, name)
         draft = os.path.join(self.rank.folder, f".{name}.tmp")
         profile.export_chrome_trace(draft)
+        release(profile)
         os.replace(draft, path)
         size = os.path.getsize(path)
         self.limit.written += size

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from perfkit.profiler.inrank import profilers, window
 from perfkit.profiler.inrank.capture import Detail
 from perfkit.profiler.inrank.window import Window
 from tests.profiler.window_rank import WindowRank
@@ -17,13 +19,13 @@ from tests.profiler.window_rank import WindowRank
 def run_steps(folder: Path, detail: Detail, *windows: tuple[int, int]) -> WindowRank:
     """Make twelve equal steps with these windows."""
     rank = WindowRank(folder)
-    window = Window(rank, windows, detail)
+    ours = Window(rank, windows, detail)
     model = torch.nn.Linear(64, 64)
     for rank.step in range(13):
-        window.at_boundary()
+        ours.at_boundary()
         for _ in range(20):
             model(torch.ones(8, 64)).sum().backward()
-    window.finish(unfinished=False)
+    ours.finish(unfinished=False)
     return rank
 
 
@@ -46,6 +48,47 @@ def test_stacks_come_with_the_names_of_modules(tmp_path: Path) -> None:
     run_steps(tmp_path, Detail(with_stack=True), (3, 4))
     (name,) = traces(tmp_path)
     assert any("nn.Module: Linear" in event["name"] for event in events(tmp_path, name))
+
+
+@pytest.mark.parametrize("detail", [Detail(), Detail(memory=True), Detail(max_bytes=10**9)])
+def test_what_a_window_held_is_freed_as_it_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detail: Detail
+) -> None:
+    """Else it lives on in a cycle, until a collection of garbage in some later step."""
+    made: list[Any] = []
+
+    def make_and_keep(detail: Detail) -> tuple[Any, bool]:
+        profile, any_thread = profilers.make_profile(detail)
+        made.append(profile)
+        return profile, any_thread
+
+    monkeypatch.setattr(window, "make_profile", make_and_keep)
+    run_steps(tmp_path, detail, (3, 4))
+    assert [profile.profiler.kineto_results for profile in made] == [None] * len(made)
+    assert len(made) == (2 if detail.max_bytes else 1)
+
+
+def test_a_trace_without_torchs_own_objects_is_the_same_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older torch takes part in is left out of what is asked of it."""
+    run_steps(tmp_path, Detail(), (3, 4))
+    known = torch._C._profiler._ExperimentalConfig
+
+    def older(**settings: Any) -> Any:
+        if "trace_only" in settings:
+            raise TypeError("incompatible constructor arguments")
+        return known(**settings)
+
+    monkeypatch.setattr(torch._C._profiler, "_ExperimentalConfig", older)
+    (tmp_path / "older").mkdir()
+    run_steps(tmp_path / "older", Detail(), (3, 4))
+    (name,) = traces(tmp_path / "older")
+    ours, theirs = (
+        Counter((e["name"], e.get("cat"), *sorted(e.get("args", {}))) for e in events(folder, name))
+        for folder in (tmp_path, tmp_path / "older")
+    )
+    assert ours == theirs and sum(ours.values()) > 500
 
 
 def test_without_a_limit_the_window_is_whole(tmp_path: Path) -> None:
