@@ -86,6 +86,8 @@ def _verdict(page: _Screen, analysis: Analysis) -> list[str]:
     verdict = analysis.verdict
     confidence = overview.confidence(analysis)
     sure = [f"{confidence} confident"] if confidence else []
+    if sure and verdict.mixed_of:  # sure of who leads, not of the mixture
+        sure = [f"{palette.label(verdict.mixed_of[0])} leads in {confidence} of redraws"]
     sure += ["tentative"] if verdict.tentative else []
     title = overview.badge(verdict)
     heading = f"perfkit: {title}" + (f" ({', '.join(sure)})" if sure else "")

@@ -44,7 +44,7 @@ def test_colours_change_nothing_but_colours(sample: str) -> None:
 def test_it_says_verdict_why_next_quality_and_where() -> None:
     shown = render(io_bound(), width=80, color=False, report_path=REPORT)
     lines = shown.splitlines()
-    assert lines[0] == "perfkit: mixed: compute and I/O (99% confident)"
+    assert lines[0] == "perfkit: mixed: compute and I/O (compute leads in 99% of redraws)"
     assert "rank 1 waits 52.0 ms a step for input" in shown.replace("\n", " ")
     assert "1. Rank 1 waits for its input (at most 1.69x)" in shown
     assert "DataLoader(..., num_workers=4, persistent_workers=True)" in shown
