@@ -151,9 +151,9 @@ labs: $(INSTALLED) ## write docs/labs again from the runs there, measured as its
 	cd docs/labs && PATH="$(CURDIR)/$(BIN):$$PATH" && for lab in lab04 lab09; do \
 		if ! test -d $$lab-runs; then echo "$$lab is left as it is: no docs/labs/$$lab-runs"; continue; fi; \
 		more=; if test $$lab = lab09; then more="--scale evidence/strong --scale evidence/weak --faults evidence/faults"; fi; \
+		for run in $$lab-runs/*-run1; do echo "== $$run"; COLUMNS=100 perfkit analyze $$run 2>&1; echo; done > $$lab-summaries.txt; \
 		for end in html md; do perfkit writeup $$lab $$lab-runs $$more --out $$lab.$$end; done; \
 		cp $$lab-runs/predictions.json $$lab-predictions.json; \
-		for run in $$lab-runs/*-run1; do echo "== $$run"; COLUMNS=100 perfkit analyze $$run 2>&1; echo; done > $$lab-summaries.txt; \
 	done
 
 .PHONY: docs
