@@ -1,11 +1,14 @@
 """Real trainings with one injected fault each, for the corpus: gloo ranks under `perfkit profile`.
 
 The truth comes from the ranks' own clocks (tests/truth): what the fault took, and what the machine
-took for others. Two or four ranks share few cores, so their compute is the sleeping accelerator;
-slow networks are two namespaces joined by a shaped link, with one or two ranks on each.
+took for others. Beside its compute, gloo and Python share a step, and no clock in the training
+tells them apart; of a run without a fault, its twin that sends no gradients does. Two or four ranks
+share few cores, so their compute is the sleeping accelerator; slow networks are two namespaces
+joined by a shaped link, with one or two ranks on each.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,8 @@ MOST_LOST = 0.05
 """Runs in which other processes took more than this share of a rank's time are not judged."""
 ENDED = "ended.json"
 """Beside a kept run: how its processes ended. It is written last."""
+TWIN = "twin"
+"""Inside the folder of a run without a fault: the same training, sending no gradients."""
 Part = Callable[[StepTruth], float]
 
 
@@ -151,23 +156,57 @@ def real_case(
     """Run one training and judge it; a sentence where the machine was too busy for a truth.
 
     A folder that holds the run already is judged again as it is: what analyzers say may change,
-    what was captured does not.
+    what was captured does not. What cannot be judged is removed from it.
     """
-    ended = _kept(folder)
-    if ended is None:
-        ended = _run(folder, causes, STRENGTHS_MS.get(strength, 0.0), ranks)
-        _keep(folder, ended)
+    flags = ["--steps=24", f"--accelerator-ms={STEP_MS}"]
+    added_ms = STRENGTHS_MS.get(strength, 0.0)
+    ended = _once(folder, lambda: _run(folder, flags, causes, added_ms, ranks))
+    if why := _unfit(ended):
+        shutil.rmtree(folder)
+        return why
+    host_ms = 0.0
+    if not causes:
+        twin = folder / TWIN
+        alone = _once(twin, lambda: run_workload(twin, *flags, "--no-sync", ranks=ranks))
+        if why := _unfit(alone):
+            shutil.rmtree(twin)
+            return why
+        host_ms = own_host_ms(alone)
+    return _judged(ended, causes, strength, seed, ranks, host_ms)
+
+
+def _unfit(ended: Ended) -> str:
+    """Say why a run gives no truth; "" where it does."""
     if any(ended.statuses):
         return f"the training failed: {ended.stderr[-200:]}"
     lost = ended.contention(TIMED)
     if lost > MOST_LOST:
         return f"the machine was too busy: {lost:.0%} of a rank's time went to others"
-    return _judged(ended, causes, strength, seed, ranks, lost)
+    return ""
 
 
-def _run(folder: Path, causes: tuple[str, ...], added_ms: float, ranks: int) -> Ended:
-    flags = ["--steps=24", f"--accelerator-ms={STEP_MS}"]
-    link = None
+def _once(folder: Path, run: Callable[[], Ended]) -> Ended:
+    """Return the run that the folder holds, or make it and keep it there."""
+    ended = _kept(folder)
+    if ended is None:
+        ended = run()
+        _keep(folder, ended)
+    return ended
+
+
+def own_host_ms(alone: Ended) -> float:
+    """Return what a step takes beside compute and loader where there is nothing to send: Python."""
+    own = [
+        alone.mean_ms(lambda t: t.step_ms - _compute_ms(t) - t.input_ms, rank, TIMED)
+        for rank in alone.truth
+    ]
+    return float(np.mean(own))
+
+
+def _run(
+    folder: Path, flags: Sequence[str], causes: tuple[str, ...], added_ms: float, ranks: int
+) -> Ended:
+    flags, link = list(flags), None
     for cause in causes:
         flags += RECIPES[cause].flags(added_ms)
         link = RECIPES[cause] if RECIPES[cause].rate else link
@@ -195,16 +234,19 @@ def _kept(folder: Path) -> Ended | None:
 
 
 def _judged(
-    ended: Ended, causes: tuple[str, ...], strength: str, seed: int, ranks: int, lost: float
+    ended: Ended, causes: tuple[str, ...], strength: str, seed: int, ranks: int, host_ms: float
 ) -> Outcome:
+    """Judge a run; host_ms: what its twin took for Python in a step, 0 where there is no twin."""
     step_ms = _mean_ms(ended, lambda t: t.parts_ms)
     injected = {c: _worst_ms(ended, RECIPES[c].part) for c in causes}
     compute_ms = min(ended.mean_ms(_compute_ms, rank, DEFAULT_WINDOW) for rank in ended.truth)
     costs = {"compute": compute_ms / step_ms, "communication": 0.0, "io": 0.0, "host": 0.0}
     for cause, ms in injected.items():
         costs[CAUSES[cause].family] += ms / step_ms
-    rest = max(0.0, 1.0 - sum(costs.values()))  # gloo and Python: the workload cannot tell them
-    costs["communication"] += rest
+    rest = max(0.0, 1.0 - sum(costs.values()))  # gloo and Python
+    python = min(rest, host_ms / step_ms)
+    costs["host"] += python
+    costs["communication"] += rest - python
     return outcome_of(
         ended.analyze(),
         name=real_name(causes, strength, seed, ranks),
@@ -217,7 +259,7 @@ def _judged(
         rank=1 if any(CAUSES[c].one_rank for c in causes) else None,
         costs=costs,
         elastic=_elastic(costs, max((RECIPES[c].hides_ms for c in causes), default=0.0) / step_ms),
-        lost=lost,
+        lost=ended.contention(TIMED),
     )
 
 

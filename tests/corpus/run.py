@@ -189,8 +189,6 @@ def run_real(file: Path, limit: int, only: str, keep: Path | None) -> None:
         for case in missing[:limit]:
             with _folder(keep, real_name(*case)) as folder:
                 found = real_case(folder, *case)
-                if isinstance(found, str):
-                    shutil.rmtree(folder)
             if isinstance(found, str):
                 sys.stderr.write(f"{real_name(*case)}: {found}\n")
             aside = SetAside(run=real_name(*case), why=found) if isinstance(found, str) else found

@@ -2,9 +2,17 @@
 
 import pytest
 
-from tests.corpus.real import BACKWARD_MS, RECIPES, STRENGTHS_MS, ranks_of, real_name
+from tests.corpus.real import (
+    BACKWARD_MS,
+    RECIPES,
+    STRENGTHS_MS,
+    own_host_ms,
+    ranks_of,
+    real_name,
+)
 from tests.corpus.run import REAL_FAULT_FREE, read, read_set_aside, real_cases
 from tests.corpus.scenario import CAUSES, SYNTHETIC
+from tests.truth.harness import DEFAULT_WINDOW, Ended, StepTruth
 
 
 def test_every_run_has_its_name() -> None:
@@ -49,3 +57,23 @@ def test_set_aside_runs_are_kept_apart(tmp_path_factory: pytest.TempPathFactory)
     head, outcomes = read(file)
     assert head is not None and not outcomes
     assert [s.run for s in read_set_aside(file)] == ["real none none 0 2"]
+
+
+def test_what_is_python_where_nothing_is_sent() -> None:
+    """Of 66 ms, 60.5 are forward and the device's part of backward, 0.2 the loader."""
+    step = {
+        "step_ms": 66.0,
+        "input_ms": 0.2,
+        "host_ms": 0.0,
+        "forward_ms": 20.5,
+        "backward_ms": 44.0,
+        "checkpoint_ms": 0.0,
+        "forward_device_ms": 20.0,
+        "backward_device_ms": 40.0,
+        "delayed_ms": 0.0,
+    }
+    last = DEFAULT_WINDOW[-1]  # perfkit saves its trace in it
+    log = [StepTruth(step=n, **step) for n in range(last)]
+    log.append(StepTruth(step=last, **step | {"step_ms": 900.0}))
+    twin = Ended((0,), "", "", (), {0: log, 1: log})
+    assert own_host_ms(twin) == pytest.approx(5.3)

@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches a step")
     parser.add_argument("--recompute", choices=("needed", "all"), help="gradient checkpointing")
     parser.add_argument("--half-gradients", action="store_true", help="fp16 on the network")
+    parser.add_argument("--no-sync", action="store_true", help="send no gradients at all")
     parser.add_argument("--kill-at-step", type=int, default=-1, help="SIGKILL before its backward")
     return parser.parse_args()
 
@@ -223,6 +224,16 @@ class Stopwatch:
         self.step_start, self.parts, self.delayed = now, {}, delayed
 
 
+def data_parallel(args: argparse.Namespace, *, slow: bool) -> DistributedDataParallel:
+    """Build the model that sends its gradients as told, or not at all."""
+    model = DistributedDataParallel(Layers(args, slow=slow), bucket_cap_mb=args.bucket_mb)
+    if args.no_sync:
+        model.require_backward_grad_sync = False  # what no_sync() does, for all steps
+    if args.half_gradients:
+        model.register_comm_hook(None, default_hooks.fp16_compress_hook)
+    return model
+
+
 def train(args: argparse.Namespace, stream: TextIO) -> None:
     """Train; the first rank prints the losses."""
     rank = dist.get_rank()
@@ -231,9 +242,7 @@ def train(args: argparse.Namespace, stream: TextIO) -> None:
     data = Batches(args, slow=slow)
     sampler: DistributedSampler[Tensor] = DistributedSampler(data, shuffle=False)
     loader = DataLoader(data, args.batch_size, sampler=sampler, num_workers=args.workers)
-    model = DistributedDataParallel(Layers(args, slow=slow), bucket_cap_mb=args.bucket_mb)
-    if args.half_gradients:
-        model.register_comm_hook(None, default_hooks.fp16_compress_hook)
+    model = data_parallel(args, slow=slow)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     stream_of_batches = iter(loader)
     garbage = Garbage() if args.gc_ms and slow else None
