@@ -9,7 +9,13 @@ from perfkit.analyzers.evidence import Evidence, fact
 from perfkit.analyzers.parallelism import EXPERT, TENSOR
 from perfkit.analyzers.result import CollectiveRow, Finding
 from perfkit.analyzers.rules import COMMUNICATION, finding
-from perfkit.analyzers.rules_network import bound_by
+from perfkit.analyzers.transfer_limits import (
+    BANDWIDTH,
+    LATENCY,
+    fitted_limit,
+    transfer_limit,
+    transfer_ms,
+)
 from perfkit.trace.kinds import TimeClass
 from perfkit.units import bandwidth, milliseconds, percent, size
 
@@ -34,8 +40,8 @@ def no_overlap(evidence: Evidence) -> Iterator[Finding]:
     alone, needed = evidence.ms(TimeClass.COMM_TRANSFER), _needed_at_once(evidence)
     rows = [row for row in evidence.collectives if row not in needed]
     exposed = max(0.0, alone - sum(_exposed_ms(row) for row in needed))
-    transfer = sum(map(_transfer_ms, rows))
-    hiding = max(0.0, sum(map(_transfer_ms, evidence.collectives)) - alone)
+    transfer = sum(map(transfer_ms, rows))
+    hiding = max(0.0, sum(map(transfer_ms, evidence.collectives)) - alone)
     free = max(0.0, evidence.ms(TimeClass.COMPUTE) - hiding)
     share = min(exposed, free) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(share)
@@ -48,7 +54,7 @@ def no_overlap(evidence: Evidence) -> Iterator[Finding]:
         evidence=f"{milliseconds(exposed)} of {milliseconds(transfer)} of transfers per step stand "
         f"alone, beside {milliseconds(free)} of compute that hides none; {_largest(rows)}",
         share=share,
-        next_step=_overlap_advice(evidence, max(rows, key=_transfer_ms)),
+        next_step=_overlap_advice(evidence, max(rows, key=transfer_ms)),
     )
 
 
@@ -56,13 +62,13 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
     """More time goes into transfers than compute could hide: bytes or bandwidth must change."""
     exposed = evidence.ms(TimeClass.COMM_TRANSFER)
     share = evidence.share(TimeClass.COMM_TRANSFER)
-    transfer = sum(map(_transfer_ms, evidence.collectives))
+    transfer = sum(map(transfer_ms, evidence.collectives))
     beyond = transfer - evidence.ms(TimeClass.COMPUTE)
     part = min(exposed, beyond) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(part)
-    if severity is None or bound_by(evidence):
+    if severity is None or fitted_limit(evidence):
         return  # a fit of latency and bandwidth says it better
-    small = _mostly_small(evidence.collectives)
+    limit = transfer_limit(evidence)
     found = finding(
         "slow_transfers",
         severity,
@@ -71,19 +77,20 @@ def slow_transfers(evidence: Evidence) -> Iterator[Finding]:
         f"{milliseconds(evidence.ms(TimeClass.COMPUTE))} of compute per step; "
         f"{percent(share)} of the step is exposed transfer; {_largest(evidence.collectives)}",
         share=share,
-        next_step="the messages are small, so latency costs, not their bytes: fewer calls a sample "
-        "(a larger batch, no_sync over micro-batches), or a link of less latency"
-        if small
-        else "send fewer bytes (bf16 gradient compression, no_sync while accumulating) or use a "
-        "faster link",
+        next_step=_SHORTER[limit],
     )
-    yield replace(found, recipe=None) if small else found
+    yield found if limit == BANDWIDTH else replace(found, recipe=None)
 
 
-def _mostly_small(rows: Sequence[CollectiveRow]) -> bool:
-    """Whether most of the transfers' time goes into messages of less than TINY_BYTES."""
-    small = sum(_transfer_ms(r) for r in rows if r.bytes is not None and r.bytes < TINY_BYTES)
-    return small > 0.5 * sum(map(_transfer_ms, rows))
+_SHORTER = {
+    BANDWIDTH: "send fewer bytes (bf16 gradient compression, no_sync while accumulating) or use a "
+    "faster link",
+    LATENCY: "the messages are small, so latency costs, not their bytes: fewer calls a sample "
+    "(a larger batch, no_sync over micro-batches), or a link of less latency",
+    "": "communicate less often (no_sync while accumulating), which helps whether latency or bytes "
+    "cost: this run's message sizes cannot tell. perfkit ceilings on the same nodes measures both; "
+    "fewer bytes (bf16 gradient compression) help only where bytes cost",
+}
 
 
 def _needed_at_once(evidence: Evidence) -> list[CollectiveRow]:
@@ -92,18 +99,13 @@ def _needed_at_once(evidence: Evidence) -> list[CollectiveRow]:
     return [row for row in evidence.collectives if row.group in groups]
 
 
-def _transfer_ms(row: CollectiveRow) -> float:
-    """Return the time of these transfers in a step, mean over all ranks, hidden or not."""
-    return (row.transfer_ms or 0.0) * row.mean_count
-
-
 def _exposed_ms(row: CollectiveRow) -> float:
     """Return the part of it that no compute hides."""
     return (row.exposed_transfer_ms or 0.0) * row.mean_count
 
 
 def _largest(rows: Sequence[CollectiveRow]) -> str:
-    row = max(rows, key=_transfer_ms)
+    row = max(rows, key=transfer_ms)
     what = f"{row.name} of {size(row.bytes)}" if row.bytes else row.name
     speed = row.busbw_gbyte_per_s
     return f"largest: {what}, {row.count:.3g} per step" + (
@@ -118,7 +120,7 @@ def _overlap_advice(evidence: Evidence, largest: CollectiveRow) -> str:
             "schedule: sends and receives then run beside compute"
         )
     sent = sum((r.bytes or 0) * r.mean_count for r in evidence.collectives)
-    if 0 < sent < TINY_BYTES:
+    if 0 < sent < TINY_BYTES and transfer_limit(evidence) == LATENCY:
         return "few bytes are sent, so latency costs: a larger batch, or no_sync over micro-batches"
     if largest.name in SHARDED:
         return (
@@ -155,11 +157,13 @@ def tiny_messages(evidence: Evidence) -> Iterator[Finding]:
         for r in evidence.collectives
         if r.bytes is not None and 0 < r.bytes < TINY_BYTES and r.name not in UNMERGEABLE
     ]
-    calls, spent = sum(r.mean_count for r in rows), sum(map(_transfer_ms, rows))
+    calls, spent = sum(r.mean_count for r in rows), sum(map(transfer_ms, rows))
     part = sum(map(_exposed_ms, rows)) / evidence.mean_window_ms if evidence.mean_window_ms else 0.0
     severity = COMMUNICATION.severity(min(part, share))
-    if severity is None or calls < MANY_CALLS or bound_by(evidence):
+    if severity is None or calls < MANY_CALLS or fitted_limit(evidence):
         return  # a fit of latency and bandwidth says it better
+    if transfer_limit(evidence) == BANDWIDTH:
+        return  # their bytes cost, however they are cut
     mean = sum((r.bytes or 0) * r.mean_count for r in rows) / calls
     yield finding(
         "tiny_messages",

@@ -9,28 +9,18 @@ from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import Finding
 from perfkit.analyzers.result_network import NetworkFit
 from perfkit.analyzers.rules import COMMUNICATION, finding
+from perfkit.analyzers.transfer_limits import BANDWIDTH, LATENCY, fitted_limit
 from perfkit.trace.kinds import TimeClass
 from perfkit.units import bandwidth, microseconds, milliseconds, percent, size
 
-LATENCY, BANDWIDTH = "latency", "bandwidth"
 SLOWER_NODE = 0.7
 """A node whose bus bandwidth is below this part of the others' median has a slow link."""
-
-
-def bound_by(evidence: Evidence) -> str:
-    """Return what most of the transfer time goes into, by the fits; "" where they cannot tell."""
-    known = [n for n in evidence.networks if n.latency_ms is not None and n.wire_ms is not None]
-    latency = sum(n.latency_ms or 0.0 for n in known)
-    wire = sum(n.wire_ms or 0.0 for n in known)
-    if not known or len(known) < len(evidence.networks) or latency + wire <= 0:
-        return ""
-    return LATENCY if latency > wire else BANDWIDTH
 
 
 def network_limit(evidence: Evidence) -> Iterator[Finding]:
     """Exposed transfers are bound by latency or by bandwidth."""
     share = evidence.share(TimeClass.COMM_TRANSFER)
-    limit = bound_by(evidence)
+    limit = fitted_limit(evidence)
     severity = COMMUNICATION.severity(share)
     if severity is None or not limit:
         return

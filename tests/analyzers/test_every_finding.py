@@ -5,7 +5,7 @@ import pytest
 from perfkit.analyzers.finding_catalogue import BY_ID, CATALOGUE, STRAGGLER_PREFIX, entry_of
 from perfkit.analyzers.result import Finding
 from tests.analyzers.finding_cases import CASES
-from tests.analyzers.finding_runs import Case, Made, gap, products, ranks
+from tests.analyzers.finding_runs import Case, Made, gap, mixed, products, ranks
 from tests.analyzers.test_findings import analysed, one_step
 from tests.analyzers.test_pipeline_facts import played
 from tests.builders import h2d, kernel, op
@@ -79,8 +79,33 @@ def test_many_small_copies_are_to_be_gathered_not_pinned() -> None:
 def test_transfers_of_small_messages_need_fewer_calls_not_fewer_bytes() -> None:
     large = found_in(ranks(2, 98, elements=10**7))["slow_transfers"]
     assert "fewer bytes" in large.next_step and large.recipe == "bf16-gradients"
-    small = found_in(ranks(2, 98, elements=1000))["slow_transfers"]
+    small = found_in(ranks(2, 8, elements=1000))["slow_transfers"]
     assert "latency costs" in small.next_step and small.recipe is None
+    assert "few bytes" in found_in(ranks(80, 20, elements=1000))["no_overlap"].next_step
+
+
+def test_a_slow_link_makes_messages_below_one_mebibyte_cost_their_bytes() -> None:
+    """Two gradients of a 1 Gbit/s link that take turns, 0.8 and 2.5 MiB: 62 ms, as in lab 04."""
+    pair = mixed({209_328: 28.4, 665_860: 33.7}, compute_ms=26)
+    found = found_in(pair)["slow_transfers"]
+    assert "fewer bytes" in found.next_step and found.recipe == "bf16-gradients"
+
+
+def test_message_sizes_that_cannot_tell_latency_from_bytes_say_so() -> None:
+    """1 MB in 8 ms may be 4 ms of latency a ring step, or 125 MB/s."""
+    found = found_in(ranks(2, 8, elements=250_000))["slow_transfers"]
+    assert "cannot tell" in found.next_step and found.recipe is None
+    beside_a_quick_one = found_in(mixed({250_000: 8.0, 2: 0.2}, compute_ms=2))["slow_transfers"]
+    assert "fewer bytes" in beside_a_quick_one.next_step
+    beside_a_large_one = mixed({250_000: 8.0, 50_000_000: 20.0}, compute_ms=2)
+    assert "fewer bytes" in found_in(beside_a_large_one)["slow_transfers"].next_step
+
+
+def test_calls_whose_bytes_cost_are_not_called_tiny() -> None:
+    """Ten calls of 1 MB: with nothing else seen they may be latency, beside a quick one not."""
+    ten = dict.fromkeys(range(250_000, 250_010), 2.0)
+    assert "tiny_messages" in found_in(mixed(ten, compute_ms=30))
+    assert "tiny_messages" not in found_in(mixed(ten | {2: 0.02}, compute_ms=30))
 
 
 def test_exposed_transfers_of_a_pipeline_are_to_be_posted_ahead() -> None:
