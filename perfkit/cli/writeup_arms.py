@@ -260,10 +260,10 @@ def _shared(runs: Sequence[Analysis]) -> str:
         return ""
     least, most = min(shares)[0], max(shares)[0]
     return (
-        f"The machine was shared: other programs used {units.percent(least)} to "
-        f"{units.percent(most)} of its {shares[0][1]} processors while these runs trained, more in "
-        "some than in others, so that the times are not those of a quiet machine and differ from "
-        "run to run for reasons that are not the training's."
+        "The machine was shared: other programs and the kernel's own threads used "
+        f"{units.percent(least)} to {units.percent(most)} of its {shares[0][1]} processors while "
+        "these runs trained, more in some than in others, so that the times are not those of a "
+        "quiet machine and differ from run to run for reasons that are not the training's."
     )
 
 
