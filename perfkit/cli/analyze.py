@@ -86,5 +86,6 @@ def command(
             width=console.width(sys.stdout),
             color=console.has_color(sys.stdout),
             report_path=console.shown(done.report),
+            run_path=done.run,
         )
     )

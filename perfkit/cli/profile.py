@@ -270,6 +270,7 @@ def _print_verdict(run: Path) -> None:
         width=console.width(sys.stderr),
         color=console.has_color(sys.stderr),
         report_path=console.shown(done.report),
+        run_path=done.run,
     )
     print(summary, file=sys.stderr)
 

@@ -33,11 +33,17 @@ class Results:
 
     analysis: Analysis
     folder: Path
+    run_path: Path | None  # None: traces that lie in no run folder
 
     @property
     def report(self) -> Path:
         """The HTML page."""
         return self.folder / REPORT_FILE
+
+    @property
+    def run(self) -> str:
+        """The run folder as a command line names it; "" for traces that lie in none."""
+        return "" if self.run_path is None else console.shown(self.run_path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +74,7 @@ def produce(
         write(folder / ANALYSIS_FILE, analysis_of.encode(analysis))
         page = html.render(analysis, called="" if run.path is None else called(run.path))
         write(folder / REPORT_FILE, page.encode())
-    return Results(analysis=analysis, folder=folder)
+    return Results(analysis=analysis, folder=folder, run_path=run.path)
 
 
 def _opened(paths: Sequence[Path | str], reading: Reading) -> Run:

@@ -1,6 +1,7 @@
 """Commands inside advice: found at its end, and completed with what this run was started by."""
 
 import re
+import shlex
 
 from perfkit.analyzers.result import Analysis
 from perfkit.report.names import name
@@ -42,10 +43,16 @@ def remedy(analysis: Analysis) -> str:
     return limits[0].remedy if limits else ""
 
 
-def following(analysis: Analysis) -> str:
-    """Return the command to run next: what settles an open verdict, or the run after a change."""
+def following(analysis: Analysis, run_path: str = "") -> str:
+    """Return the command to run next.
+
+    It settles an open verdict, lists what can be tried where no finding says what to change (of
+    the run at `run_path`, "" where there is none to ask again), or runs again after the change.
+    """
     if analysis.verdict.label == "undetermined":
         _, command = split(remedy(analysis), analysis)
         if command:
             return name(command, _LIMIT)
+    elif run_path and not any(finding.severity != "info" for finding in analysis.findings):
+        return f"perfkit recipes {shlex.quote(run_path)}"
     return exact("perfkit profile -- CMD", analysis)

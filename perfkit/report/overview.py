@@ -165,8 +165,8 @@ def _limiter_note(verdict: Verdict) -> str:
 def next_steps_section(analysis: Analysis) -> Section:
     """Return the findings as advice, most severe and largest gain first."""
     blocks: tuple[Block, ...] = tuple(advice(f, analysis) for f in ordered(analysis.findings))
-    if not blocks:
-        blocks = (Note(text=nothing_found(analysis)),)
+    if all(f.severity == "info" for f in analysis.findings):
+        blocks = (*blocks, Note(text=nothing_found(analysis)))
     return Section(
         id="next",
         short="Next",
@@ -180,7 +180,10 @@ def nothing_found(analysis: Analysis) -> str:
     """Return the sentence that stands in place of findings."""
     if analysis.steps.analysed == 0:
         return "No finding: no step was profiled, so there is nothing to rest one on."
-    return "No finding: nothing recoverable stands out in the analysed steps."
+    said = "Nothing recoverable stands out in the analysed steps"
+    if analysis.verdict.label == "compute":
+        said += ": only less or cheaper computing makes them shorter"
+    return f"{said}. `perfkit recipes RUN` lists what can be tried, with its predicted gain."
 
 
 def ordered(findings: tuple[Finding, ...]) -> list[Finding]:

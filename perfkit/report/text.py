@@ -17,7 +17,9 @@ _INDENT = 9
 _FINDINGS = 3
 
 
-def render(analysis: Analysis, *, width: int, color: bool, report_path: str) -> str:
+def render(
+    analysis: Analysis, *, width: int, color: bool, report_path: str, run_path: str = ""
+) -> str:
     """Return the summary: verdict, why, what next, how far to trust it, where the report is.
 
     Args:
@@ -25,11 +27,12 @@ def render(analysis: Analysis, *, width: int, color: bool, report_path: str) -> 
         width: columns of the terminal.
         color: whether ANSI colours may be used; the caller honours NO_COLOR.
         report_path: the HTML page, "" where none was written.
+        run_path: the run's folder, "" where other commands cannot be given one.
 
     """
     page = _Screen(max(width, NARROWEST), color)
     verdict = _verdict(page, analysis)
-    tail = [*_quality(page, analysis), *_where(page, analysis, report_path)]
+    tail = [*_quality(page, analysis), *_where(page, analysis, report_path, run_path)]
     # What does not fit on one screen goes in this order: bars, then the lines under findings.
     for bars, findings in ((4, 6), (3, 6), (2, 6), (2, 4), (1, 2)):
         why, then = _why(page, analysis, bars), _next(page, analysis)[:findings]
@@ -217,9 +220,9 @@ def _quality(page: _Screen, analysis: Analysis) -> list[str]:
     return page.labelled("Capture", text, 2)
 
 
-def _where(page: _Screen, analysis: Analysis, report_path: str) -> list[str]:
+def _where(page: _Screen, analysis: Analysis, report_path: str, run_path: str) -> list[str]:
     lines = []
     if report_path:
         # A path is never cut: it is there to be copied.
         lines.append(page.strong("Report".ljust(_INDENT)) + visible(report_path))
-    return [*lines, *page.labelled("Then", commands.following(analysis), 2)]
+    return [*lines, *page.labelled("Then", commands.following(analysis, run_path), 2)]

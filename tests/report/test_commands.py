@@ -46,6 +46,14 @@ def test_the_next_command_settles_the_verdict_or_repeats_the_run() -> None:
     assert following(foreign) == "perfkit profile -- CMD"
 
 
+def test_without_a_finding_to_act_on_the_next_command_lists_what_can_be_tried() -> None:
+    info = tuple(f for f in io_bound().findings if f.severity == "info")
+    calm = msgspec.structs.replace(io_bound(), findings=info)
+    assert following(calm, "my runs/a") == "perfkit recipes 'my runs/a'"
+    assert following(io_bound(), "my runs/a") == f"perfkit profile -- {RUN}"
+    assert following(no_trace(), "my runs/a").startswith("perfkit profile --window 2:5")
+
+
 def test_an_unsplit_wait_is_settled_by_what_concerns_collectives() -> None:
     limits = (
         r.CannotTell(claim="waiting for input", why="w", remedy="wrap the fetch"),
