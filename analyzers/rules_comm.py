@@ -127,9 +127,17 @@ def _overlap_advice(evidence: Evidence, largest: CollectiveRow) -> str:
             "gather the next layer's parameters ahead (FSDP: forward and backward prefetch), and "
             "start each reduce-scatter as soon as its gradients are there"
         )
+    if largest.name == "all_to_all":
+        return (
+            "start each all_to_all as soon as its input is there, and compute meanwhile what does "
+            "not need it (TorchRec: TrainPipelineSparseDist)"
+        )
+    smaller = "try smaller DDP buckets (bucket_cap_mb), so that the first leaves earlier"
     if any(fact(record, "ddp") for record in evidence.run.ranks):
-        return "try smaller DDP buckets (bucket_cap_mb), so that the first leaves earlier"
-    return "wrap the model in DistributedDataParallel, which overlaps buckets with backward"
+        return smaller
+    wrap = "wrap the model in DistributedDataParallel, which overlaps buckets with backward"
+    told = any(fact(record, "torch") for record in evidence.run.ranks)
+    return wrap if told else f"{wrap}; where it is wrapped, {smaller}"
 
 
 def unsplit_communication(evidence: Evidence) -> Iterator[Finding]:

@@ -14,6 +14,9 @@ PAGEABLE_PART = 0.5
 SMALL_COPY_BYTES = 1 << 16
 """Below this a copy costs its launch and the link's latency, not its bytes or its memory."""
 
+MOST_NAMED = 4
+"""So many ranks are named with their own numbers."""
+
 
 def slow_loader(evidence: Evidence) -> Iterator[Finding]:
     """The step waits for its next batch (XProf's input thresholds, after blame)."""
@@ -25,7 +28,8 @@ def slow_loader(evidence: Evidence) -> Iterator[Finding]:
         return
     per_rank = evidence.rank_ms(TimeClass.INPUT_WAIT)
     ranks = affected(per_rank)
-    own = ", ".join(f"rank {r} {milliseconds(per_rank[r])}" for r in ranks[:4])
+    own = ", ".join(f"rank {r} {milliseconds(per_rank[r])}" for r in ranks[:MOST_NAMED])
+    own += f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
     workers = _workers(evidence)
     yield finding(
         "slow_loader",
@@ -94,11 +98,21 @@ def exposed_copies(evidence: Evidence) -> Iterator[Finding]:
         f"nothing else runs, {percent(share)} of it" + _how_many(evidence),
         ranks=affected(evidence.rank_ms(TimeClass.MEMCPY)),
         share=share,
-        next_step="copy once: gather what a step needs in one tensor, and read results together"
-        if small
-        else "copy the next batch on a second stream while the current one computes",
+        next_step=_copy_advice(evidence, small),
     )
     yield replace(found, recipe=None) if small else found
+
+
+def _copy_advice(evidence: Evidence, small: bool) -> str:
+    copies, compute = evidence.ms(TimeClass.MEMCPY), evidence.ms(TimeClass.COMPUTE)
+    if small:
+        return "copy once: gather what a step needs in one tensor, and read results together"
+    if copies > compute:
+        return (
+            "copy less, or keep on the device what steps use again: computing could hide "
+            f"{milliseconds(compute)} of copies a step at most"
+        )
+    return "copy the next batch on a second stream while the current one computes"
 
 
 def _how_many(evidence: Evidence) -> str:

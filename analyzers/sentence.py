@@ -82,7 +82,7 @@ def _mixed(decision: Decision) -> str:
         other = _FAMILY_NAMES[decision.mixed_of[1]]
         text += (
             f"; by exposed time the former leads, but {percent(decision.path_share)} of the "
-            f"critical path over all ranks is {other}"
+            f"critical path is {other}"
         )
     return text
 
@@ -136,6 +136,8 @@ def _waits(evidence: Evidence) -> str:
     wait, late = evidence.ms(TimeClass.COMM_WAIT), evidence.late_rank
     if wait < NOTABLE * evidence.mean_window_ms:
         return ""
+    if late is None:
+        return _for_nobody(evidence)
     reasons = [b for b in evidence.blame if b.rank == late]
     if not reasons or sum(b.ms for b in reasons) < 0.5 * wait:
         return "; ranks wait for each other in turn"
@@ -143,6 +145,12 @@ def _waits(evidence: Evidence) -> str:
     verb = "waits" if len(others) == 1 else "wait"
     reason = max(reasons, key=lambda b: b.ms)
     return f"; {_names(others)} {verb} for rank {late} in {_where(evidence)}{_because(reason)}"
+
+
+def _for_nobody(evidence: Evidence) -> str:
+    if evidence.unsure_late:
+        return "; ranks wait for each other, and their clocks do not tell for which one"
+    return "; ranks wait for each other, none of them late more often than chance allows"
 
 
 def _because(reason: Blame) -> str:

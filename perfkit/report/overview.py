@@ -208,8 +208,16 @@ def advice(finding: Finding, analysis: Analysis) -> Advice:
     )
 
 
+LARGEST_GAIN = 100
+
+
 def gain(finding: Finding) -> str:
-    """Return the gain ceiling in words, "" where there is none."""
+    """Return the gain ceiling in words, "" where there is none.
+
+    Above LARGEST_GAIN it says no more than that nearly all of the step is lost.
+    """
     if finding.gain_ceiling is None:
         return ""
+    if finding.gain_ceiling > LARGEST_GAIN:
+        return f"at most >{LARGEST_GAIN}x"
     return f"at most {units.ratio(finding.gain_ceiling)}"

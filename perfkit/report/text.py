@@ -3,7 +3,7 @@
 import textwrap
 
 from perfkit import units
-from perfkit.analyzers.result import Analysis, RankBudget
+from perfkit.analyzers.result import Analysis, RankBudget, Verdict
 from perfkit.report import commands, overview, palette, show
 from perfkit.report.names import cells, fit, name, visible
 
@@ -124,12 +124,20 @@ def _caption(analysis: Analysis) -> str:
 
 
 def _picked(analysis: Analysis, most: int) -> list[RankBudget]:
-    """Return the ranks with a bar: stragglers first, then the longest windows; in rank order."""
-    late = {s.rank for s in analysis.stragglers}
+    """Return the ranks with a bar: late ones first, then the longest windows; in rank order."""
+    late = {s.rank for s in analysis.stragglers} | _most_waited_for(analysis.verdict)
     ranked = sorted(
         analysis.budget.per_rank, key=lambda b: (b.rank not in late, -b.window_ms, b.rank)
     )
     return sorted(ranked[:most], key=lambda b: b.rank)
+
+
+def _most_waited_for(verdict: Verdict) -> set[int]:
+    waited: dict[int, float] = {}
+    for blame in verdict.blame:
+        if blame.rank >= 0:
+            waited[blame.rank] = waited.get(blame.rank, 0.0) + blame.ms
+    return {max(waited, key=lambda rank: waited[rank])} if waited else set()
 
 
 def _bar(page: _Screen, budget: RankBudget, longest: float) -> str:

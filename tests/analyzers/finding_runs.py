@@ -73,17 +73,15 @@ def ranks(
     )
 
 
-def mixed(calls: Mapping[int, float], *, compute_ms: float) -> Made:
-    """Two ranks that compute, then all-reduce so many elements in so many milliseconds each."""
+def mixed(calls: Mapping[int, float], *, compute_ms: float, name: str = "all_reduce") -> Made:
+    """Two ranks that compute, then reduce so many elements in so many milliseconds each."""
 
     def made() -> Analysis:
         traces = []
         for rank in (0, 1):
             at, items = compute_ms, list[Item | StepItem]([op("aten::mm", at_ms=0, ms=compute_ms)])
             for number, (elements, ms) in enumerate(calls.items(), start=1):
-                items.append(
-                    gloo("all_reduce", at_ms=at, ms=ms, elements=elements, sequence=number)
-                )
+                items.append(gloo(name, at_ms=at, ms=ms, elements=elements, sequence=number))
                 at += ms
             items.append(step(0, at_ms=0, ms=at))
             traces.append(rank_trace(*items, rank=rank, world_size=2, device_kind="cpu"))

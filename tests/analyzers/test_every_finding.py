@@ -113,3 +113,22 @@ def test_exposed_transfers_of_a_pipeline_are_to_be_posted_ahead() -> None:
     traces = played("1f1b", 2, 10, named=True, send_ms=10.0)
     finding = found_in(lambda: analysed(*traces))["no_overlap"]
     assert "post the next micro-batch's receive" in finding.next_step
+
+
+def test_copies_that_computing_cannot_hide_are_to_be_fewer() -> None:
+    def copied(ms: float) -> Finding:
+        copy = h2d(at_ms=100 - ms, ms=ms, size_bytes=10**9)
+        kept = one_step(kernel("gemm", at_ms=0, ms=100 - ms), copy)
+        return found_in(lambda: analysed(kept))["exposed_copies"]
+
+    assert "hide 5.00 ms of copies" in copied(95).next_step
+    assert "second stream" in copied(20).next_step
+
+
+def test_exchanges_of_all_with_all_are_not_advised_to_use_ddp() -> None:
+    def advice(name: str) -> str:
+        exchange = mixed({10**7: 20.0}, compute_ms=80, name=name)
+        return found_in(exchange)["no_overlap"].next_step
+
+    assert "start each all_to_all" in advice("all_to_all")
+    assert "where it is wrapped, try smaller DDP buckets" in advice("all_reduce")

@@ -185,6 +185,7 @@ def test_being_last_now_and_then_is_no_straggler() -> None:
     assert analysis.stragglers == ()
     assert not [f for f in analysis.findings if f.id.startswith("straggler")]
     assert "for rank" not in analysis.verdict.sentence
+    assert "none of them late more often than chance allows" in analysis.verdict.sentence
 
 
 def test_chance() -> None:

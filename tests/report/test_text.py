@@ -5,7 +5,9 @@ import re
 import msgspec
 import pytest
 
+from perfkit.analyzers.result import Blame
 from perfkit.report.names import cells
+from perfkit.report.overview import gain
 from perfkit.report.text import LINES, render
 from tests.report.parts import HOSTILE
 from tests.report.sample import SAMPLES, hostile_gpu, io_bound, no_trace
@@ -71,6 +73,23 @@ def test_many_ranks_show_the_late_one() -> None:
         report_path=REPORT,
     )
     assert "rank 47  █" in shown and "more ranks; the latest and slowest are shown" in shown
+
+
+def test_the_rank_that_is_waited_for_most_has_a_bar_though_no_straggler() -> None:
+    """As in one step alone, where nobody can be late too often for chance."""
+    analysis = hostile_gpu(64)
+    blame = tuple(Blame(rank=r, class_="host_launch", ms=ms) for r, ms in ((3, 1.0), (41, 2.0)))
+    verdict = msgspec.structs.replace(analysis.verdict, blame=blame)
+    without = msgspec.structs.replace(analysis, stragglers=(), verdict=verdict)
+    shown = render(without, width=80, color=False, report_path=REPORT)
+    assert "rank 41  " in shown and "rank 3  " not in shown
+
+
+def test_a_ceiling_says_no_more_than_it_knows() -> None:
+    found = hostile_gpu(2).findings[0]
+    assert gain(msgspec.structs.replace(found, gain_ceiling=3.93)) == "at most 3.93x"
+    assert gain(msgspec.structs.replace(found, gain_ceiling=7.58e6)) == "at most >100x"
+    assert gain(msgspec.structs.replace(found, gain_ceiling=None)) == ""
 
 
 def test_no_trace_names_the_line_that_would_settle_it() -> None:
