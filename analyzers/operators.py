@@ -1,6 +1,8 @@
 """Where time goes by name: kernels, copies and collectives, or operators by self time.
 
 Self time is an operator's time less that of the operators within it, so that rows never overlap.
+Of collectives of one name that are under way at once (gloo runs two at a time) each nanosecond
+counts once: else one name could take longer than the step.
 """
 
 from collections import defaultdict
@@ -12,6 +14,7 @@ import numpy as np
 from perfkit.analyzers.nesting import self_times
 from perfkit.analyzers.result import OperatorRow
 from perfkit.analyzers.windows import Windows
+from perfkit.trace.intervals import disjoint
 from perfkit.trace.kinds import Kind
 from perfkit.trace.model import I64, NONE, Bool, RankTrace
 
@@ -52,6 +55,7 @@ def rank_operators(trace: RankTrace, windows: Windows) -> tuple[NamedTime, ...]:
         wanted &= (events.kind == Kind.COMM_HOST) | np.isin(events.thread, trace.training_threads)
         _replace_by_self_time(trace, own)
     rows = np.flatnonzero(wanted)
+    _count_once(trace, rows, own)
     keys = events.name[rows].astype(np.int64) * 64 + events.kind[rows]
     unique, place, count = np.unique(keys, return_inverse=True, return_counts=True)
     total = np.zeros(len(unique), dtype=np.int64)
@@ -106,6 +110,17 @@ def _replace_by_self_time(trace: RankTrace, own: I64) -> None:
     for thread in trace.training_threads:
         rows = np.flatnonzero(_operators_on(trace, thread))
         own[rows] = self_times(events.start_ns[rows], events.end_ns[rows])
+
+
+def _count_once(trace: RankTrace, rows: I64, own: I64) -> None:
+    """Leave to each collective what no earlier one of the same name is under way in."""
+    events = trace.events
+    transfers = rows[np.isin(events.kind[rows], (Kind.COMM_HOST, Kind.COMM_KERNEL))]
+    for name in np.unique(events.name[transfers]).tolist():
+        same = transfers[events.name[transfers] == name]
+        same = same[np.argsort(events.start_ns[same], kind="stable")]
+        spans = disjoint(events.start_ns[same], events.end_ns[same])
+        own[same] = spans[:, 1] - spans[:, 0]
 
 
 def _operators_on(trace: RankTrace, thread: int) -> Bool:

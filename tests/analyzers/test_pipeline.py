@@ -13,7 +13,7 @@ from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import Issue, RankRecord, RankTrace, Run
 from tests.analyzers import example_a
 from tests.analyzers.test_slow_loader import cpu_rank, gpu_rank
-from tests.builders import kernel, nccl, op, rank_record, rank_trace, run_of, step, step_lines
+from tests.builders import gloo, kernel, nccl, op, rank_record, rank_trace, run_of, step, step_lines
 
 
 def codes(analysis: Analysis) -> dict[str, str]:
@@ -277,6 +277,22 @@ def test_kernels_are_summed_by_name() -> None:
     assert rows["gemm"].ms == 20.0
     assert rows["gemm"].share == pytest.approx(0.4)
     assert rows["ncclDevKernel_all_reduce"].kind == "collective"
+
+
+def test_collectives_under_way_at_once_count_once() -> None:
+    """Gloo runs two at a time: 60 and 70 ms, of which 40 are the same, a broadcast in them."""
+    trace = rank_trace(
+        step(0, at_ms=0, ms=100),
+        op("aten::mm", at_ms=0, ms=5),
+        gloo("all_reduce", at_ms=10, ms=60, sequence=1),
+        gloo("all_reduce", at_ms=30, ms=70, sequence=2),
+        gloo("broadcast", at_ms=20, ms=10, sequence=3),
+        device_kind="cpu",
+    )
+    run, load = run_of(trace)
+    rows = {r.name: (r.count, r.ms, r.share) for r in analyze(run, load).operators}
+    assert rows["gloo:all_reduce"] == (2.0, 90.0, 0.9)
+    assert rows["gloo:broadcast"] == (1.0, 10.0, 0.1)
 
 
 def test_run_facts_come_from_parent_and_ranks() -> None:
