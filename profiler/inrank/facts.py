@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -61,8 +62,17 @@ class Facts:
     def refresh(self) -> None:
         """Facts that grow with the run: process groups, and what DDP has logged of itself."""
         ddp = self.ddp() if self.ddp is not None else None
-        logging = ddp_logging(ddp) if ddp is not None else None
+        logging = ddp_logging(ddp) if ddp is not None and self._outside_backward() else None
         self.add(ddp_logging=logging, **group_facts())
+
+    def _outside_backward(self) -> bool:
+        """Whether this is the training thread, and not inside a backward pass.
+
+        DDP's reducer holds its lock while it waits for a collective and in communication hooks:
+        whoever asks it then, from a signal's handler or another thread, hangs with it.
+        """
+        trains = self.known.get("training_thread") == threading.get_native_id()
+        return trains and torch._C._current_graph_task_id() == -1
 
 
 def device_facts() -> dict[str, Any]:

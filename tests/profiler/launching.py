@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +22,9 @@ SCRIPTS = Path(__file__).parent / "scripts"
 TRAIN = str(SCRIPTS / "train.py")
 PARENT = str(SCRIPTS / "parent.py")
 TORCHRUN = (str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2")
-TIMEOUT_S = 250
+TIMEOUT_S = 400
+PATIENT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300"}
+"""torchrun kills what has not ended in 30 s, which a loaded machine may take."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,22 @@ def last_steps(run: Path) -> dict[int, int]:
     """Rank to its newest ended step, of a run that is going on: ranks without one are absent."""
     lines = {folder.rank: folder.last_step() for folder in rank_folders.find(run)}
     return {rank: int(str(line["i"])) for rank, line in lines.items() if line is not None}
+
+
+ELASTIC = re.compile(r"^[A-Z]\d{4} .* torch/distributed/elastic/[^\]]*\] ", re.MULTILINE)
+CHANGING = re.compile(
+    r"[=-]{5,}|\d{4}-\d\d-\d\d_[\d:]+|(?<=pid: )\d+|(?i:(?<=PID )|(?<=process ))\d+"
+)
+
+
+def launchers_report(stderr: str) -> list[str]:
+    """What torchrun says of a failure, attempt by attempt: its log lines and its last words.
+
+    Without times, numbers of processes and the width of its lines; nor what the ranks say.
+    """
+    logged = [line[m.end() :] for line in stderr.splitlines() if (m := ELASTIC.match(line))]
+    last = stderr.rfind("torch.distributed.elastic.multiprocessing.")
+    return [CHANGING.sub("", line) for line in (*logged, *stderr[last:].splitlines())]
 
 
 def until(what: Callable[[], Found]) -> Found:

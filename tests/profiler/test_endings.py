@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from perfkit.profiler import pyspy, rank_folders
+from perfkit.profiler import pyspy, stopping
 from tests.profiler.launching import (
+    PATIENT,
     SCRIPTS,
     TIMEOUT_S,
     TORCHRUN,
     TRAIN,
     clean_environment,
-    last_steps,
+    launchers_report,
     node,
     parent_command,
     plain,
@@ -68,18 +71,25 @@ def test_a_process_that_ends_inside_the_window(
     assert facts["signal"] == (-status if status < 0 else None)
 
 
-@pytest.mark.real
-def test_a_rank_killed_outright_leaves_every_completed_step(tmp_path: Path) -> None:
-    command = (*TORCHRUN, "--standalone", TRAIN, "--end=kill", "--at=5")
-    ended = profile(tmp_path / "run", *command, windows=[[1, 2]])
-    assert ended.returncode == 1
-    assert "exitcode  : -9" in ended.stderr
-    survivor, killed = ranks(tmp_path / "run")
-    assert killed.steps == survivor.steps == [0, 1, 2, 3, 4]
-    assert killed.traces == survivor.traces == ["trace-0001-0002.json.gz"]
-    assert killed.records("end") == []
-    ends = [end["how"] for end in survivor.records("end")]
-    assert ends in (["exception"], ["signal:15"])  # of its lost peer, or torchrun was quicker
+@pytest.mark.parametrize(
+    ("how", "recorded", "status"),
+    [
+        ("watchdog", ("os._exit", 4), 4),
+        ("SIGTERM", ("signal:15", None), -signal.SIGTERM),
+    ],
+)
+def test_a_process_that_ends_while_backward_hangs(
+    tmp_path: Path, how: str, recorded: tuple[str, int | None], status: int
+) -> None:
+    """DDP's lock is held then: who asks it for its facts never comes back."""
+    script = (sys.executable, str(SCRIPTS / "stuck.py"), f"--store={tmp_path / 'store'}")
+    ended = profile(tmp_path / "run", *script, "--end", how, windows=[[3, 4], [6, 9]])
+    assert (ended.returncode, ended.stdout) == (status, "0\n1\n2\n3\n4\n5\n")
+    (rank,) = ranks(tmp_path / "run")
+    assert rank.steps == [0, 1, 2, 3, 4, 5]
+    (end,) = rank.records("end")
+    assert (end["how"], end["status"]) == recorded
+    assert rank.facts["ddp_logging"]["world_size"] == 1  # asked at the end of a window
 
 
 @pytest.mark.real
@@ -89,19 +99,12 @@ def test_a_signal_while_a_rank_hangs_in_a_collective(
 ) -> None:
     """Rank 1 sleeps, rank 0 waits for it inside backward; the signal goes to perfkit."""
     command = (*TORCHRUN, "--standalone", TRAIN, "--end=hang", "--at=5")
-    process = subprocess.Popen(
-        parent_command(tmp_path / "run", command, windows=[[3, 9]]),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=clean_environment(),
-    )
+    bare, said = ended_by(number, command)
     run = tmp_path / "run"
-    until(lambda: last_steps(run) == {0: 4, 1: 4})
-    until(lambda: "backward" in functions_of(run, 0) and "end_as_told" in functions_of(run, 1))
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode != 0
+    status, errors = ended_by(number, parent_command(run, command, windows=[[3, 9]]))
+    assert status == bare != 0
+    assert launchers_report(errors) == launchers_report(said)
+    assert f"got signal: {int(number)}" in launchers_report(said)[-1]
     stuck, asleep = ranks(run)
     for rank in (stuck, asleep):
         assert rank.steps == [0, 1, 2, 3, 4]
@@ -111,9 +114,35 @@ def test_a_signal_while_a_rank_hangs_in_a_collective(
     assert node(run)["ended_unix_ns"] is not None
 
 
-def functions_of(run: Path, rank: int) -> set[str]:
-    """The Python functions that a running rank's training thread is in."""
-    (folder,) = (folder for folder in rank_folders.find(run) if folder.rank == rank)
-    stacks, _ = pyspy.stacks(folder.pid)
-    main = [thread for thread in stacks or [] if thread.get("thread_name") == "MainThread"]
+def ended_by(number: signal.Signals, command: Sequence[str]) -> tuple[int, str]:
+    """Start a command, send it a signal once its ranks hang: its exit status and stderr."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(**PATIENT),
+    )
+    until(lambda: {"backward", "end_as_told"} <= functions_below(process.pid))
+    until(lambda: all(map(sleeps, stopping.descendants(process.pid))))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, errors
+
+
+def sleeps(pid: int) -> bool:
+    """Whether its main thread sleeps.
+
+    A thread that py-spy has just let go and that has not run since gets no signal: another thread
+    of the process gets it, and a sleeping main thread sleeps on, with and without perfkit.
+    """
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    return True
+
+
+def functions_below(pid: int) -> set[str]:
+    """The Python functions that the main threads of a process's descendants are in."""
+    threads = [t for child in stopping.descendants(pid) for t in pyspy.stacks(child)[0] or []]
+    main = [thread for thread in threads if thread.get("thread_name") == "MainThread"]
     return {frame["name"] for thread in main for frame in thread["frames"]}

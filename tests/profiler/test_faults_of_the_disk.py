@@ -22,6 +22,19 @@ def test_a_run_folder_deleted_meanwhile_leaves_the_exit_status(tmp_path: Path) -
     assert not run.exists()
 
 
+def test_a_run_folder_deleted_in_the_window_costs_the_record_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """The rank has its files open and its window to save."""
+    command = (sys.executable, str(SCRIPTS / "single.py"), "--end=delete", "--at=4")
+    ended = profile(tmp_path / "run", *command, windows=[[3, 5]])
+    bare = plain(*command)
+    assert (ended.returncode, ended.stdout) == (bare.returncode, bare.stdout) == (0, bare.stdout)
+    assert bare.stdout.count("0x") == 8
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.glob("run/attempt*/rank*/steps.jsonl")) == []
+
+
 LINES = """
 import resource, signal, sys
 from perfkit.profiler.inrank.files import Stream

@@ -13,20 +13,39 @@ from pathlib import Path
 import pytest
 
 from perfkit.profiler import oom_kills
-from tests.profiler.launching import SCRIPTS, TORCHRUN, RankFolder, node, plain, profile, ranks
+from tests.profiler.launching import (
+    PATIENT,
+    SCRIPTS,
+    TORCHRUN,
+    RankFolder,
+    launchers_report,
+    node,
+    plain,
+    profile,
+    ranks,
+)
 
 SINGLE = (sys.executable, str(SCRIPTS / "single.py"))
-RESTARTED = (*TORCHRUN, "--standalone", "--max-restarts=1", str(SCRIPTS / "killed.py"))
+RESTARTED = (*TORCHRUN, "--standalone", "--max-restarts=3", str(SCRIPTS / "killed.py"))
+WINDOWS = [[3, 3], [5, 6]]
+ENDINGS = [  # one attempt each: step, way, and what torchrun then says of rank 1
+    (1, "kill", "exitcode: -9"),  # before any window
+    (6, "kill", "exitcode: -9"),  # after the first, inside the second
+    (6, "raise", "exitcode: 1"),
+    (6, "os._exit", "exitcode: 4"),
+]
 NEW_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # else gloo finds addresses of attempt 0
+ENVIRONMENT = {**PATIENT, **NEW_STORE}
 
 
 @pytest.fixture(scope="module")
 def restarted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """Rank 1 is killed before the window, then in it: the run, and what both launches printed."""
+    """Rank 1 ends badly in every attempt: the run, and what both launches printed."""
     run = tmp_path_factory.mktemp("kills") / "run"
-    command = (*RESTARTED, "--at", "3", "6")
-    bare = plain(*command, env=NEW_STORE)
-    ours = profile(run, *command, env=NEW_STORE, windows=[[5, 7]])
+    steps = [str(step) for step, _, _ in ENDINGS]
+    command = (*RESTARTED, "--at", *steps, "--how", *(how for _, how, _ in ENDINGS))
+    bare = plain(*command, env=ENVIRONMENT)
+    ours = profile(run, *command, env=ENVIRONMENT, windows=WINDOWS)
     assert (ours.returncode, ours.stdout) == (bare.returncode, bare.stdout) == (1, bare.stdout)
     return run, bare.stderr, ours.stderr
 
@@ -36,36 +55,48 @@ def of_attempt(run: Path, number: int) -> list[RankFolder]:
 
 
 @pytest.mark.real
-def test_a_rank_killed_before_the_window(restarted: tuple[Path, str, str]) -> None:
+def test_a_rank_killed_before_any_window(restarted: tuple[Path, str, str]) -> None:
     survivor, killed = of_attempt(restarted[0], 0)
-    assert survivor.steps == killed.steps == [0, 1, 2]
+    assert survivor.steps == killed.steps == [0]
     assert survivor.traces == killed.traces == []
     assert killed.records("end") == []
     assert [end["how"] for end in survivor.records("end")] == ["signal:15"]
 
 
 @pytest.mark.real
-def test_a_rank_killed_inside_the_window_after_a_restart(restarted: tuple[Path, str, str]) -> None:
-    """The survivor was waiting in C code; its trace holds the step that was complete."""
+def test_a_rank_killed_after_a_window_and_inside_another(restarted: tuple[Path, str, str]) -> None:
+    """The survivor was waiting in C code; its last trace holds the step that was complete."""
     survivor, killed = of_attempt(restarted[0], 1)
-    assert survivor.steps == killed.steps == [0, 1, 2, 3, 4, 5]
-    assert (survivor.traces, killed.traces) == (["trace-0005-0005.json.gz"], [])
+    assert survivor.steps == killed.steps == list(range(6))
+    assert survivor.traces == ["trace-0003-0003.json.gz", "trace-0005-0005.json.gz"]
+    assert killed.traces == ["trace-0003-0003.json.gz"]
     assert killed.records("end") == []
     assert [end["how"] for end in survivor.records("end")] == ["signal:15"]
 
 
-def report(stderr: str) -> str:
-    """The table of failures without times, processes and the width of its lines."""
-    table = stderr[stderr.index("ChildFailedError") :]
-    return re.sub(r"[=-]{5,}|\d{4}-\d\d-\d\d_[\d:]+|(?<=pid: )\d+|(?<=PID )\d+", "", table)
+@pytest.mark.real
+@pytest.mark.parametrize(("attempt", "how", "status"), [(2, "exception", 1), (3, "os._exit", 4)])
+def test_a_rank_that_ends_by_itself_under_torchrun(
+    restarted: tuple[Path, str, str], attempt: int, how: str, status: int
+) -> None:
+    survivor, ended = of_attempt(restarted[0], attempt)
+    for rank, end in ((survivor, ("signal:15", None)), (ended, (how, status))):
+        assert rank.steps == list(range(6))
+        assert rank.traces == ["trace-0003-0003.json.gz", "trace-0005-0005.json.gz"]
+        assert [(record["how"], record["status"]) for record in rank.records("end")] == [end]
 
 
 @pytest.mark.real
 def test_the_launchers_report_is_the_same(restarted: tuple[Path, str, str]) -> None:
+    """Of every attempt, word for word."""
     _, bare, ours = restarted
-    assert report(ours) == report(bare)
-    assert "exitcode  : -9 (pid: )  (SIGKILL)" in report(bare)
-    assert "exitcode  : -15 (pid: )  (SIGTERM)" in report(bare)
+    report = launchers_report(bare)
+    assert launchers_report(ours) == report
+    failed = [line for line in report if line.startswith("failed")]
+    assert len(failed) == len(ENDINGS)
+    assert all(f"({said})" in line for line, (_, _, said) in zip(failed, ENDINGS, strict=True))
+    assert "  exitcode  : -15 (pid: )  (SIGTERM)" in report
+    assert any(line.startswith("  exitcode  : 4 (pid: )") for line in report)
 
 
 @pytest.fixture

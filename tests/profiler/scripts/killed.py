@@ -1,4 +1,4 @@
-"""Two ranks; rank 1 is killed once an attempt, while rank 0 waits in C code for ever."""
+"""Two ranks; rank 1 ends badly once an attempt, while rank 0 waits in C code for ever."""
 
 import argparse
 import datetime
@@ -17,16 +17,21 @@ STEPS = 8
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--at", type=int, nargs="*", default=[], help="the step, by attempt")
+    parser.add_argument("--how", nargs="*", default=[], help="the way, by attempt")
     return parser.parse_args()
 
 
-def killed(rank: int, attempt: int) -> None:
+def end_badly(rank: int, attempt: int, how: str) -> None:
     store = _get_default_store()
     if rank == 0:
         store.set(f"waiting{attempt}", "yes")
         store.wait(["never"], datetime.timedelta(seconds=600))
     store.wait([f"waiting{attempt}"])
-    os.kill(os.getpid(), signal.SIGKILL)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "raise":
+        raise ValueError("as told")
+    os._exit(4)
 
 
 def main() -> None:
@@ -38,13 +43,13 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step in range(STEPS):
         if options.at[attempt : attempt + 1] == [step]:
-            killed(dist.get_rank(), attempt)
+            end_badly(dist.get_rank(), attempt, options.how[attempt])
         loss = model(torch.ones(4, 16)).square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if dist.get_rank() == 0:
-            print(attempt, step, float(loss).hex(), flush=True)
+            print(attempt, step, loss.item().hex(), flush=True)
     dist.destroy_process_group()
     time.sleep(0.05)  # gloo's threads end first, or one may abort the process
 

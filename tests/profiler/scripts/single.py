@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import time
@@ -47,6 +48,8 @@ def end_as_told(how: str, group: str) -> None:  # noqa: C901 a list of ways
         eaten = []
         while True:
             eaten.append(bytearray(os.urandom(1 << 20) * 16))
+    if how == "delete":
+        shutil.rmtree(os.environ.get("PERFKIT_RUN_DIR", ""), ignore_errors=True)
     if how == "raise":
         raise ValueError("as told")
     if how == "own-hook":
