@@ -1,12 +1,13 @@
 """What every rank of a running job is doing now: Python stacks, last step, last collective.
 
-Written to RUN/stacks/dump-TIME/: rankNNNNN.json with all of it, and dump.txt to read.
+Written to RUN/stacks/dump-TIME-XXXX/: rankNNNNN.json with all of it, and dump.txt to read.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfkit.errors import writing
 from perfkit.profiler import ordering, pyspy
 from perfkit.profiler.inrank import orders
 from perfkit.profiler.inrank.files import write_whole
@@ -57,15 +59,23 @@ def dump(run: Path) -> Dump:
     stacks = {folder.pid: _stacks(folder) for folder in running}
     deadline = time.monotonic() + ANSWER_S
     found = tuple(_rank(folder, stacks[folder.pid], order, deadline) for folder in running)
-    target = run / "stacks" / time.strftime("dump-%Y%m%dT%H%M%SZ", time.gmtime())
-    target.mkdir(parents=True, exist_ok=True)
-    for one in found:
-        document = {name: getattr(one, name) for name in RankDump.__dataclass_fields__}
-        write_whole(str(target / f"rank{one.rank:05d}.json"), document)
-    draft = target / f".dump.txt.{os.getpid()}.tmp"
-    draft.write_text(text_of(found))
-    draft.replace(target / "dump.txt")
+    with writing(run):
+        target = _new_folder(run / "stacks")
+        for one in found:
+            document = {name: getattr(one, name) for name in RankDump.__dataclass_fields__}
+            write_whole(str(target / f"rank{one.rank:05d}.json"), document)
+        draft = target / f".dump.txt.{os.getpid()}.tmp"
+        draft.write_text(text_of(found))
+        draft.replace(target / "dump.txt")
     return Dump(folder=target, ranks=found)
+
+
+def _new_folder(stacks: Path) -> Path:
+    """A folder for this dump alone: the parents of several nodes see a hang at the same time."""
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    folder = stacks / f"dump-{moment}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _stacks(folder: RankFolder) -> tuple[list[dict[str, Any]] | None, str]:

@@ -16,7 +16,10 @@ LONGEST_PERIOD_S = 5.0
 
 
 class HangWatch(Companion):
-    """Dumps once per hang, and is ready again after the next step."""
+    """Dumps once per hang, and is ready again after the next step.
+
+    A job may hang before its first step too: time counts from the moment a rank has come.
+    """
 
     name = "hang watch"
 
@@ -33,7 +36,7 @@ class HangWatch(Companion):
     def act(self) -> None:
         """Compare the ranks' steps with those of the last look."""
         alive = [f for f in rank_folders.find(self.run, self.node) if f.alive()]
-        steps = {f.pid: int(str(line["i"])) for f in alive if (line := f.last_step()) is not None}
+        steps = {f.pid: int(str(line["i"])) if (line := f.last_step()) else -1 for f in alive}
         if not steps or steps != self._progress:
             self._progress, self._since, self._dumped = steps, time.monotonic(), False
         elif not self._dumped and time.monotonic() - self._since >= self.seconds:

@@ -128,13 +128,14 @@ def test_a_hang_is_dumped_once_and_names_the_rank_that_does_not_come(
 class Clock:
     """A clock that tells what it is told, and one rank whose newest step that is told too."""
 
-    now, step = 0.0, 7
+    now = 0.0
+    step: int | None = 7
 
     def monotonic(self) -> float:
         return self.now
 
     def find(self, run: Path, node: str) -> list[Any]:
-        line = {"i": self.step}
+        line = None if self.step is None else {"i": self.step}
         return [SimpleNamespace(pid=1, alive=lambda: True, last_step=lambda: line)]
 
 
@@ -159,6 +160,10 @@ def test_a_hang_is_dumped_once_and_the_next_one_again(monkeypatch: pytest.Monkey
         watch.act()
     assert dumped == [2.0, 102.1]
     assert told == watch.warnings == ["no rank has ended a step for 2 s: see x/dump.txt"] * 2
+    clock.step = None  # a new attempt, which hangs before its first step
+    for clock.now in (120.0, 121.9, 122.1):
+        watch.act()
+    assert dumped[2:] == [122.1]
 
 
 def test_without_the_right_to_trace_the_reason_and_the_rest_are_given(
