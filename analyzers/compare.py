@@ -158,12 +158,12 @@ def _verdict(speed: Sequence[Speed]) -> str:
 
 
 def _gate(speed: Sequence[Speed], max_slowdown: float) -> Gate:
-    limits = [s.low - 1 for s in speed if s.low is not None]
-    lower = max(limits, default=None)
+    limits = [(s.low - 1, s.measure) for s in speed if s.low is not None]
+    lower, measure = max(limits, default=(None, ""))
     outcome = "cannot_tell"
     if lower is not None:
         outcome = "failed" if lower > max_slowdown else "passed"
-    return Gate(max_slowdown=max_slowdown, lower_limit=lower, outcome=outcome)
+    return Gate(max_slowdown=max_slowdown, lower_limit=lower, outcome=outcome, measure=measure)
 
 
 def _sentence(verdict: str, speed: Sequence[Speed], classes: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ _FACTS: tuple[tuple[str, Callable[[Analysis], object]], ...] = (
     ("torch", lambda a: a.run.torch),
     ("the backend", lambda a: a.run.backend),
     ("the model", lambda a: a.run.model),
-    ("the hosts", lambda a: ", ".join(sorted(a.run.hosts))),
+    ("the set of hosts", lambda a: ", ".join(sorted(a.run.hosts))),
 )
 
 
@@ -28,10 +28,7 @@ def _notes(base: Sequence[Analysis], new: Sequence[Analysis]) -> Iterator[str]:
     for what, fact in _FACTS:
         before, after = (sorted({str(fact(run)) for run in runs}) for runs in (base, new))
         if before != after:
-            yield (
-                f"{what} differs: {' / '.join(before) or 'none'} against "
-                f"{' / '.join(after) or 'none'}"
-            )
+            yield (f"{what} differs: {_named(before)} against {_named(after)}")
     yield from _work(base, new)
     for run in (*base, *new):
         if run.quality.status == "unusable":
@@ -41,6 +38,10 @@ def _notes(base: Sequence[Analysis], new: Sequence[Analysis]) -> Iterator[str]:
             "some run has no unprofiled step: profiled steps are compared, which the profiler "
             "may slow differently"
         )
+
+
+def _named(values: Sequence[str]) -> str:
+    return " / ".join(value or "not recorded" for value in values)
 
 
 def _work(base: Sequence[Analysis], new: Sequence[Analysis]) -> Iterator[str]:

@@ -56,6 +56,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     max_slowdown: float
     lower_limit: float | None  # of the slow-down, the larger of all measures
     outcome: str  # passed, failed, cannot_tell
+    measure: str = ""  # whose lower limit it is
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,7 +123,7 @@ def command(
     show(found, as_json=as_json, format_=format_)
     if found.gate is not None and found.gate.outcome == "failed":
         raise GateError(
-            f"the step is slower by at least {found.gate.lower_limit:.1%}, "
+            f"the {found.gate.measure} is slower by at least {found.gate.lower_limit:.1%}, "
             f"{found.gate.max_slowdown:.1%} is allowed"
         )
     if found.verdict == "cannot_tell":

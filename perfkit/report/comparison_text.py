@@ -48,8 +48,8 @@ def gate(found: Gate) -> str:
         )
     limit = units.change(found.lower_limit)
     return (
-        f"Gate: {_OUTCOMES[found.outcome]}; the lower 95 % limit of the change is {limit}, "
-        f"{allowed} is allowed"
+        f"Gate: {_OUTCOMES[found.outcome]}; the lower 95 % limit of the change is {limit} "
+        f"({found.measure}), {allowed} is allowed"
     )
 
 

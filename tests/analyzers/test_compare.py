@@ -47,6 +47,7 @@ def test_a_known_spread_decides_between_single_runs() -> None:
     assert found.gate is not None and found.gate.lower_limit is not None
     lower = 1.1 / np.exp(1.959964 * np.sqrt(2) * np.log(1.02))
     assert found.gate.lower_limit == pytest.approx(lower - 1, rel=1e-6)
+    assert found.gate.measure in {speed.measure for speed in found.speed}
     assert (found.verdict, found.gate.outcome) == ("slower", "failed")
     noisy = compared([100.0], [110.0], max_slowdown=0.03, single_run_sd=0.10)
     assert noisy.gate is not None
@@ -145,6 +146,10 @@ def test_other_work_and_other_machines_are_noted() -> None:
     assert isinstance(other, Comparison)
     assert any("the world size differs: 2 against 4" in note for note in other.notes)
     assert other.ranks == ()
+    named = with_(base[0], run=with_(base[0].run, torch="2.13.0"))
+    unnamed = compare([named], [with_(named, run=with_(named.run, torch=""))])
+    assert isinstance(unnamed, Comparison)
+    assert "torch differs: 2.13.0 against not recorded" in unnamed.notes
 
 
 def test_profiled_steps_stand_in_where_no_other_was_recorded() -> None:

@@ -54,7 +54,7 @@ def test_a_certain_slow_down_fails_the_gate(perfkit: Call, runs: dict[str, str])
     assert ended.status == 1
     assert ended.out.startswith("Slower: the median step went from 100 ms to 110 ms (+10%)")
     assert "Gate: failed" in ended.out
-    assert ended.err == "perfkit: the step is slower by at least 7.6%, 3.0% is allowed\n"
+    assert ended.err == "perfkit: the median step is slower by at least 7.6%, 3.0% is allowed\n"
     assert perfkit("compare", *arms, "--max-slowdown", "7.7%").status == 0
     assert perfkit("compare", *arms).status == 0
 
