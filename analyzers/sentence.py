@@ -1,7 +1,10 @@
 """The verdict in one plain sentence with its evidence."""
 
+from collections.abc import Sequence
+
 from perfkit.analyzers.evidence import Evidence
-from perfkit.analyzers.result import Blame
+from perfkit.analyzers.result import Blame, CollectiveRow
+from perfkit.analyzers.transfer_limits import transfer_ms
 from perfkit.analyzers.verdict import Decision, gain_ceiling
 from perfkit.trace.kinds import ROLLUP, TimeClass
 from perfkit.units import bandwidth, milliseconds, percent, ratio
@@ -104,11 +107,26 @@ def _communication(evidence: Evidence) -> str:
         "pass in communication that no compute hides"
     )
     if evidence.collectives:
-        row = max(evidence.collectives, key=lambda r: r.exposed_ms * r.count)
-        text += f", mostly {row.name or 'unnamed transfers'}"
-        if row.busbw_gbyte_per_s is not None:
-            text += f" at {bandwidth(row.busbw_gbyte_per_s)} bus bandwidth"
+        name = _most_exposed(evidence)
+        text += f", mostly {name or 'unnamed transfers'}"
+        speed = _bus_bandwidth([r for r in evidence.collectives if r.name == name])
+        if speed is not None:
+            text += f" at {bandwidth(speed)} bus bandwidth"
     return text + _waits(evidence)
+
+
+def _most_exposed(evidence: Evidence) -> str:
+    exposed: dict[str, float] = {}
+    for row in evidence.collectives:
+        exposed[row.name] = exposed.get(row.name, 0.0) + row.exposed_ms * row.mean_count
+    return max(exposed, key=lambda name: exposed[name])
+
+
+def _bus_bandwidth(rows: Sequence[CollectiveRow]) -> float | None:
+    """Return what calls of several sizes had together: all their bus bytes over all their time."""
+    known = [(r.busbw_gbyte_per_s, transfer_ms(r)) for r in rows if r.busbw_gbyte_per_s is not None]
+    total = sum(ms for _, ms in known)
+    return sum(speed * ms for speed, ms in known) / total if total else None
 
 
 def _io(evidence: Evidence) -> str:

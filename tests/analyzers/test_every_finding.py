@@ -89,6 +89,8 @@ def test_a_slow_link_makes_messages_below_one_mebibyte_cost_their_bytes() -> Non
     pair = mixed({209_328: 28.4, 665_860: 33.7}, compute_ms=26)
     found = found_in(pair)["slow_transfers"]
     assert "fewer bytes" in found.next_step and found.recipe == "bf16-gradients"
+    # 3.5 MB in 62.1 ms: what the two had together, not the slower one's 29.5 MB/s
+    assert "mostly all_reduce at 56.4 MB/s bus bandwidth" in pair().verdict.sentence
 
 
 def test_message_sizes_that_cannot_tell_latency_from_bytes_say_so() -> None:
