@@ -21,6 +21,11 @@ _HOST_WORK = {"host_python": "Python code"}
 _PARTS = ("serialisation", "transfer")  # whose product is communication
 
 
+def factor_title(factor: str) -> str:
+    """Return a factor of the efficiency tree in words."""
+    return _TITLES.get(factor) or name(factor.replace("_", " "), 60)
+
+
 def efficiency_section(analysis: Analysis) -> Section | None:
     """Return the tree of efficiencies and the second opinion; None where neither was computed."""
     blocks: list[Block] = []
@@ -58,7 +63,7 @@ def _efficiency(found: Efficiency) -> list[Block]:
 
 
 def _factor_row(factor: EfficiencyFactor) -> tuple[Cell, ...]:
-    title = _TITLES.get(factor.name, name(factor.name, 40))
+    title = factor_title(factor.name)
     if factor.name in _PARTS:
         title = f"of communication: {title}"
     value = factor.value

@@ -6,6 +6,7 @@ from perfkit import units
 from perfkit.analyzers.scaling_losses import CAUSES
 from perfkit.analyzers.scaling_result import Scaling, ScalingPoint
 from perfkit.report import figure_svg, html, scaling_charts, show
+from perfkit.report.efficiency_section import factor_title
 from perfkit.report.model import Block, Cell, Column, Note, Page, Section, Table
 from perfkit.report.names import name
 from perfkit.report.scaling_text import contention, link, span
@@ -120,7 +121,7 @@ def _factors(found: Scaling) -> Table | None:
                                          for p in found.points))  # fmt: skip
     rows = tuple(
         (
-            Cell(text=factor.replace("_", " ")),
+            Cell(text=factor_title(factor)),
             *(
                 Cell(text=show.known(units.percent, value), value=value)
                 for value in (p.factors.get(factor) for p in found.points)

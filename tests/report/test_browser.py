@@ -117,6 +117,19 @@ def test_print_shows_everything_on_white(opened: Opened) -> None:
     assert opened.page.pdf().startswith(b"%PDF")
 
 
+A4 = 688
+"""Pixels between the margins of an A4 sheet."""
+
+
+def test_printed_tables_keep_to_the_sheet_and_numbers_to_their_line(opened: Opened) -> None:
+    opened.page.set_viewport_size({"width": A4, "height": 900})
+    opened.page.emulate_media(media="print")
+    assert opened.run("document.documentElement.scrollWidth") <= A4
+    wraps = opened.run("""[...document.querySelectorAll('td.num[data-v]')].map(
+        (cell) => getComputedStyle(cell).whiteSpace)""")
+    assert wraps and set(wraps) == {"nowrap"}
+
+
 def test_it_is_interactive_within_two_seconds(browser: Any, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     file.write_text(render(hostile_gpu(64)), encoding="utf-8")
