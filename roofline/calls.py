@@ -18,6 +18,9 @@ from perfkit.trace.model import I64, NONE, Bool, Events, RankTrace
 COMPUTE_KINDS = (Kind.KERNEL, Kind.MEMSET, Kind.MEMCPY_D2D)
 COPY_KINDS = {Kind.MEMCPY_H2D: "h2d", Kind.MEMCPY_D2H: "d2h", Kind.MEMCPY_P2P: "p2p"}
 
+WITHOUT_INNER = "no formula; its time without the operators that it calls"
+"""Why an operator around others has no cost: only what it does between them is left."""
+
 _TF32 = re.compile(r"tf32|s1688", re.IGNORECASE)
 _OPAQUE = re.compile(r"OpaqueType<(\d)u?>")
 _BY_SIZE = {8: "double", 4: "float", 2: "bfloat16", 1: "byte"}
@@ -219,6 +222,8 @@ class _Grouping:
         self._module = module_rows(costs.events, nesting.parent)
         self._in_module: dict[int, dict[tuple[str, int, OpCost, bool], list[int]]] = {}
         self._left: dict[tuple[str, str, str], list[int]] = {}
+        outer = nesting.parent[nesting.parent != NONE]
+        self._callers = frozenset(costs.events.name[outer].tolist())
         self.total_ns = 0
 
     def add(self, row: int, time_ns: int, launches: int, kernels: list[str]) -> None:
@@ -260,7 +265,10 @@ class _Grouping:
         if known(name):
             missing = why_not(name, events.shapes[int(events.shape[issuer])])
             return missing or "its recorded inputs do not tell"
-        return "no formula"
+        return WITHOUT_INNER if issuer == row and self._calls_others(row) else "no formula"
+
+    def _calls_others(self, row: int) -> bool:
+        return int(self._costs.events.name[row]) in self._callers
 
     def groups(self) -> tuple[CallGroup, ...]:
         """Groups, most time first."""

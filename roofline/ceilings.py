@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from perfkit import units
 from perfkit.errors import InputError
 from perfkit.roofline.hardware import Hardware
 
@@ -231,10 +232,8 @@ class Roofs:
         if not holding:
             return None
         point = max(holding, key=lambda p: p.bytes_per_s)
-        size = point.working_set_bytes
-        return Roof(
-            value=point.bytes_per_s, source=f"measured: copy over a working set of {size} bytes"
-        )
+        size = units.size(point.working_set_bytes)
+        return Roof(value=point.bytes_per_s, source=f"measured: copy over a working set of {size}")
 
     def launch(self) -> Roof | None:
         """Least time between two launches in seconds."""

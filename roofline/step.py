@@ -1,6 +1,6 @@
 """A rank's step under its roofs: compute, memory and every network level, overlapped or not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,11 @@ from perfkit.roofline.model import OverlapQuality, StepBound, harmonic_peak
 from perfkit.roofline.network import split_levels
 from perfkit.roofline.place import Placement
 from perfkit.roofline.traffic import members, nodes_spanned
-from perfkit.trace.model import RankTrace
+from perfkit.trace.model import NONE, RankTrace
 
 INTRA, INTER = "intra-node", "inter-node"
+WITHOUT_DATA = frozenset({"barrier", "peer_copy"})
+"""Transfers that send no bytes over the network, or whose bytes are copies of a device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class StepRoofline:
     ceilings: Pair  # compute from ceilings: what the hardware allows
     measured: Pair  # compute as measured: what this program's computing allows
     network: tuple[NetworkPoint, ...]
+    unsized_calls: float = 0.0  # transfers per step whose bytes are not known: no T_hi, no ridge
 
     @property
     def intensity(self) -> float | None:
@@ -116,7 +119,8 @@ def step_roofline(
     trace: RankTrace, placement: Placement, roofs: Roofs, node_of: Mapping[int, str]
 ) -> StepRoofline:
     """Bounds of one rank's step. node_of: where each rank runs, as far as the run tells."""
-    network = _network(_Scope(trace, placement.steps, roofs, node_of))
+    scope = _Scope(trace, placement.steps, roofs, node_of)
+    network, unsized = _network(scope), _unsized_calls(scope)
     executed = sum(point.executed_flop for point in placement.points)
     levels = _levels(network, roofs, executed)
     by_precision = placement.flop_by_precision()
@@ -124,6 +128,7 @@ def step_roofline(
     peak = harmonic_peak(by_precision, peaks)
     flop_s = sum(by_precision.values()) / peak if peak else None
     least = _least_compute_s(placement, flop_s)
+    times = [level.least_s for level in levels] + [None] * bool(unsized)
     return StepRoofline(
         rank=placement.rank,
         step_s=placement.step_s,
@@ -135,9 +140,10 @@ def step_roofline(
         flop_s=flop_s,
         memory_s=placement.least_memory_s,
         levels=levels,
-        ceilings=_pair("ceilings", least, levels, placement.step_s),
-        measured=_pair("measured compute", placement.compute_s, levels, placement.step_s),
+        ceilings=_pair("ceilings", least, times, placement.step_s),
+        measured=_pair("measured compute", placement.compute_s, times, placement.step_s),
         network=network,
+        unsized_calls=unsized,
     )
 
 
@@ -149,8 +155,10 @@ def _least_compute_s(placement: Placement, flop_s: float | None) -> float | None
     return max(flop_s or 0.0, placement.least_memory_s)
 
 
-def _pair(source: str, compute_s: float | None, levels: tuple[Level, ...], step_s: float) -> Pair:
-    times = [level.least_s for level in levels]
+def _pair(
+    source: str, compute_s: float | None, times: Sequence[float | None], step_s: float
+) -> Pair:
+    """Bounds of a step of `step_s`; times: of each part of the network, None where not known."""
     known = tuple(time for time in times if time is not None)
     bound = StepBound(compute_s=compute_s or 0.0, network_s=known)
     complete = len(known) == len(times) and compute_s is not None
@@ -194,6 +202,19 @@ def _network(scope: _Scope) -> tuple[NetworkPoint, ...]:
     found = [_network_point(scope, op, group, total) for (op, group), total in sums.items()]
     known = [point for point in found if point is not None]
     return tuple(sorted(known, key=lambda p: (-p.bus_bytes, p.collective, p.group)))
+
+
+def _unsized_calls(scope: _Scope) -> float:
+    """Transfers per step between several ranks whose bytes the capture does not tell."""
+    rows = scope.trace.collectives
+    wanted = np.isin(scope.trace.events.step[rows.event], list(scope.steps))
+    found = [
+        row
+        for row in np.flatnonzero(wanted & (rows.size_bytes == NONE)).tolist()
+        if rows.op[row] not in WITHOUT_DATA
+        and len(members(scope.trace, int(rows.group[row]))[0]) > 1
+    ]
+    return len(found) / len(scope.steps) if found else 0.0
 
 
 def _network_point(scope: _Scope, op: str, group: int, total: _Sum) -> NetworkPoint | None:

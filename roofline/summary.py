@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from perfkit.roofline.architecture import Architecture
 from perfkit.roofline.calls import Uncosted
-from perfkit.roofline.ceilings import Roofs
+from perfkit.roofline.ceilings import Roof, Roofs
 from perfkit.roofline.closed_form import ClosedForm, closed_forms
 from perfkit.roofline.configuration import Configuration, NetworkRidge, network_ridges
 from perfkit.roofline.parallel import Parallelism
@@ -26,6 +26,8 @@ from perfkit.roofline.utilization import (
 SCHEMA_VERSION = 1
 PART_UNKNOWN = 0.05
 """Share of time without a known cost from which the counted FLOP are called a lower bound."""
+IN_CACHE = "memory in cache"
+"""Quantity of the ceiling over operators whose bytes fit the last-level cache."""
 BELOW = 1.05  # a step faster than its bound by more than this is a finding
 
 
@@ -104,6 +106,7 @@ def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
     transformer = _transformer(run)
     findings = [text for placement in run.placements for text in placement.findings]
     findings += doubts
+    sized = [] if any(step.unsized_calls for step in run.steps) else run.steps
     findings += [_below_bound(step) for step in run.steps if _is_below_bound(step)]
     return RunRoofline(
         schema_version=SCHEMA_VERSION,
@@ -120,9 +123,9 @@ def summarize(run: Ranks, roofs: Roofs, missing_device: str) -> RunRoofline:
         utilization=utilization,
         transformer=transformer,
         parallelism=run.configuration.parallelism,
-        network=network_ridges(run.steps, run.configuration),
+        network=network_ridges(sized, run.configuration),
         closed_forms=closed_forms(
-            run.steps, run.configuration, roofs, _hidden(run.configuration, transformer)
+            sized, run.configuration, roofs, _hidden(run.configuration, transformer)
         ),
         findings=tuple(dict.fromkeys(findings)),
         cannot_tell=(
@@ -246,6 +249,7 @@ def _used(run: Ranks, roofs: Roofs) -> tuple[UsedCeiling, ...]:
     found += [
         ("vector", "fp32", roofs.vector(), "FLOP/s"),
         ("memory", "", roofs.memory(), "bytes/s"),
+        (IN_CACHE, "", _cache(run, roofs), "bytes/s"),
         ("launch", "", roofs.launch(), "s"),
         ("network within a node", "", roofs.network("all_reduce", 1), "bytes/s"),
         ("network between nodes", "", roofs.network("all_reduce", 2), "bytes/s"),
@@ -257,6 +261,12 @@ def _used(run: Ranks, roofs: Roofs) -> tuple[UsedCeiling, ...]:
         for name, precision, roof, unit in found
         if roof is not None
     )
+
+
+def _cache(run: Ranks, roofs: Roofs) -> Roof | None:
+    """The fastest copy in the last-level cache, where an operator is held against the cache."""
+    points = (point for placement in run.placements for point in placement.points)
+    return roofs.cached(0) if any(point.cache_resident for point in points) else None
 
 
 def _is_below_bound(step: StepRoofline) -> bool:
@@ -296,12 +306,20 @@ def _cannot_tell(run: Ranks, roofs: Roofs, missing_device: str) -> Iterable[Cann
             why="no collective was measured on a network level that this run used",
             remedy="perfkit ceilings --ranks N; between nodes, start it with torchrun on each",
         )
+    unsized = max((step.unsized_calls for step in run.steps), default=0.0)
+    if unsized:
+        yield CannotTell(
+            claim="what the network must carry",
+            why=f"transfers of which no size is recorded: {unsized:g} a step",
+            remedy="record with record_shapes=True, or with perfkit profile",
+        )
     missing = _missing_nodes(run.steps)
     if missing:
         yield CannotTell(
             claim="which links a group's collectives cross",
-            why=f"{missing} groups have ranks whose node the capture does not name",
-            remedy="capture every rank",
+            why="the capture does not name the node of every rank of "
+            + ("a group" if missing == 1 else f"{missing} groups"),
+            remedy="record every rank with perfkit profile; bytes count as within a node",
         )
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+from perfkit import units
 from perfkit.roofline.ceilings import CollectivePoint, NetworkCeiling
 from perfkit.roofline.collective_cost import bus_factor
 
@@ -21,7 +22,8 @@ def network_ceiling(
     bandwidth = statistics.median(factor * p.bytes / p.seconds for p in ordered[-LARGEST:])
     smallest = ordered[0]
     carried = factor * smallest.bytes / bandwidth if bandwidth else 0.0
-    sizes = f"{ordered[0].bytes} to {ordered[-1].bytes} bytes"
+    sizes = f"{units.size(ordered[0].bytes)} to {units.size(ordered[-1].bytes)}"
+    where = "within a node" if nodes == 1 else f"on {nodes} nodes"
     return NetworkCeiling(
         collective=collective,
         backend=backend,
@@ -29,6 +31,6 @@ def network_ceiling(
         nodes=nodes,
         bus_bytes_per_s=bandwidth,
         alpha_s=max(smallest.seconds - carried, 0.0),
-        method=f"{backend} {collective} over {ranks} ranks on {nodes} node(s), {sizes}",
+        method=f"{backend} {collective} over {ranks} ranks {where}, {sizes}",
         points=tuple(ordered),
     )

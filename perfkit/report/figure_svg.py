@@ -67,6 +67,7 @@ _PLAIN = _Type()
 _TITLE, _CAPTION = _Type(size=18, weight="bold"), _Type(size=15, weight="bold")
 _NOTE = _Type(fill=_FAINT)
 _TO_THE_LEFT = _Type(anchor="end")
+_HALO = {"stroke": "#ffffff", "stroke-width": "4", "paint-order": "stroke"}
 _ACROSS, _UPRIGHT = _Type(anchor="middle", fill=_FAINT), _Type(anchor="end", fill=_FAINT)
 _AXIS = _Type(size=12, anchor="middle")
 
@@ -120,7 +121,8 @@ def _legend(parent: Element, y: float, entries: Sequence[tuple[str, str, str]]) 
 
 def _plot(parent: Element, chart: PlotChart) -> float:
     y = _head(parent, chart)
-    y += _legend(parent, y, [(d.shape, palette.look(d.key).light, d.name) for d in chart.dots])
+    entries = [(d.shape, palette.look(d.key).light, d.name) for d in chart.dots]
+    y += _legend(parent, y, [*entries, *_lines_to_name(chart)])
     frame = SubElement(parent, "g", {"transform": f"translate({_LEFT} {y:.1f})"})
     _grid(frame, chart)
     for line in chart.lines:
@@ -131,8 +133,25 @@ def _plot(parent: Element, chart: PlotChart) -> float:
     for label in line_labels(chart):
         x, at = _across(label.left), _up(label.bottom)
         aside, lift = -4 if label.at_end else 6, -5 if label.above else 16
-        _text(frame, x + aside, at + lift, label.text, _TO_THE_LEFT if label.at_end else _PLAIN)
+        words = _text(
+            frame, x + aside, at + lift, label.text, _TO_THE_LEFT if label.at_end else _PLAIN
+        )
+        for key, value in _HALO.items():
+            words.set(key, value)
     return y + _HEIGHT + 44
+
+
+def _lines_to_name(chart: PlotChart) -> list[tuple[str, str, str]]:
+    """Return legend entries of lines that carry no name where they lie."""
+    return [
+        (
+            "dashes" if line.dashed else "line",
+            palette.look(line.key).light if line.key else _INK,
+            line.name,
+        )
+        for line in chart.lines
+        if line.name and not line.labelled
+    ]
 
 
 def _across(percent: float) -> float:
@@ -188,8 +207,11 @@ def _dot(frame: Element, chart: PlotChart, group: Dots, dot: Dot) -> None:
 
 
 def _mark(parent: Element, shape: str, x: float, y: float, radius: float, colour: str) -> Element:
-    """Draw a circle, square, diamond or triangle around a point."""
+    """Draw a circle, square, diamond or triangle around a point, or a line through it."""
     look = {"fill": colour, "fill-opacity": "0.75", "stroke": _INK, "stroke-width": "0.5"}
+    if shape in ("line", "dashes"):
+        across = f"M{x - 10:.1f} {y:.1f}H{x + 6:.1f}"
+        return _stroke(parent, across, colour, 1.5, dashed=shape == "dashes")
     if shape == "circle":
         place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": f"{radius:.1f}"}
         return SubElement(parent, "circle", place | look)
@@ -206,7 +228,9 @@ def _mark(parent: Element, shape: str, x: float, y: float, radius: float, colour
 def _bounds(parent: Element, chart: BoundChart) -> float:
     y = _head(parent, chart)
     keys = [("square", palette.look(key).light, palette.label(key)) for key in chart.legend]
-    y += _legend(parent, y, [*keys, ("square", _INK, "least that the ceilings allow")])
+    least = ("square", _INK, "least that the ceilings allow")
+    bounded = any(row.least is not None for row in chart.rows)
+    y += _legend(parent, y, [*keys, least] if bounded else keys)
     for row in chart.rows:
         _bar(parent, y, row)
         y += _ROW

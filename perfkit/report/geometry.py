@@ -132,7 +132,7 @@ def _close(flat: Sequence[Line], chart: PlotChart) -> list[list[Line]]:
     below = -100.0
     for line in flat:
         at = place(chart.y, line.points[-1][1])
-        if at - below >= 2 * LABEL_ROOM:
+        if at - below >= 1.7 * LABEL_ROOM:
             groups.append([])
         groups[-1].append(line)
         below = at

@@ -150,21 +150,20 @@ def _bounds(chart: BoundChart) -> Figure:
         }
         for key in chart.legend
     ]
-    traces.append(
-        {
-            "kind": "across",
-            "name": "bound",
-            "key": "",
-            "x": [(row.least or 0.0) * scale for row in rows],
-            "y": places,
-            "text": [row.hover for row in rows],
-            "wide": False,
-        }
-    )
+    bounds = {
+        "kind": "across",
+        "name": "bound",
+        "key": "",
+        "x": [(row.least or 0.0) * scale for row in rows],
+        "y": places,
+        "text": [row.hover for row in rows],
+        "wide": False,
+    }
+    traces += [bounds] * any(row.least is not None for row in rows)
     return {
         "traces": traces,
         "labels": [],
-        "x": {"title": "time per step", "log": False, "suffix": chart.unit},
+        "x": {"title": chart.across, "log": False, "suffix": chart.unit},
         "y": {"title": "", "values": places, "labels": [row.name for row in rows]},
         "rows": len(rows),
     }

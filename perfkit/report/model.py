@@ -284,6 +284,7 @@ class BoundChart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     legend: tuple[str, ...]
     longest: float  # in `unit`
     unit: str
+    across: str = "time per step"  # what the bars' length is
     note: str = ""
 
 

@@ -54,7 +54,7 @@ CLASSES: dict[str, Look] = {
 """Every class of the budget by its name in analysis.json."""
 
 LIMITS: dict[str, Look] = {
-    "limit-tensor": Look("matrix-bound", "#0b66a8", "#4aa8e8", light_text=WHITE),
+    "limit-tensor": Look("tensor-bound", "#0b66a8", "#4aa8e8", light_text=WHITE),
     "limit-vector": Look("vector-bound", "#4fb0dc", "#8fd0f2"),
     "limit-memory": Look("memory-bound", "#c99700", "#e5bf45"),
     "limit-launch": Look("launch-bound", "#d08ab5", "#d795be"),

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from math import sqrt
 
 from perfkit import units
-from perfkit.report import axes, palette
+from perfkit.report import axes, palette, show
 from perfkit.report.geometry import LABEL_ROOM
 from perfkit.report.model import Axis, Bound, BoundChart, Dot, Dots, Line, PlotChart
 from perfkit.report.names import name
+from perfkit.roofline.calls import Uncosted
 from perfkit.roofline.place import Point
-from perfkit.roofline.summary import RunRoofline, UsedCeiling
+from perfkit.roofline.summary import IN_CACHE, RunRoofline, UsedCeiling
 
 MOST_POINTS = 400
 """Operators drawn at most; those with most time above their roof come first."""
@@ -31,7 +32,7 @@ def roofline_chart(found: RunRoofline) -> PlotChart | None:
     drawable = [p for p in found.points if p.executed_flop > 0 and p.bytes > 0 and p.time_s > 0]
     points = drawable[:MOST_POINTS]
     peaks = [c for c in found.ceilings if c.quantity in ("matrix", "vector")]
-    slopes = [c for c in found.ceilings if c.quantity == "memory"]
+    slopes = [c for c in found.ceilings if c.quantity in ("memory", IN_CACHE)]
     if not points:
         return None
     ridges = [peak.value / slope.value for peak in peaks for slope in slopes]
@@ -69,6 +70,9 @@ def _roofline_note(found: RunRoofline, drawable: int) -> str:
     silent = sum(1 for p in found.points if p.executed_flop == 0)
     if silent:
         notes.append(f"{silent} that compute nothing (copies, fills) are in the table only.")
+    cached = sum(1 for p in found.points if p.cache_resident)
+    if cached:
+        notes.append(f"{cached} above main memory's roof found their data in the cache.")
     if any(not is_measured(c.source) for c in found.ceilings):
         notes.append("Dashed roofs are published, solid ones measured.")
     return " ".join(notes)
@@ -172,6 +176,40 @@ def bound_chart(found: RunRoofline) -> BoundChart | None:
         unit=" ms",
         note=f"The {len(rows)}{shown} operators with most time above their roof. Inner bar: the "
         "least time that the ceilings allow.",
+    )
+
+
+def uncosted_chart(found: RunRoofline) -> BoundChart | None:
+    """Return the time of operators without a cost, for runs in which none has one."""
+    entries = found.uncosted[:BARS]
+    longest = max((entry.time_ns for entry in entries), default=0)
+    if longest <= 0:
+        return None
+    everything = sum(entry.time_ns for entry in found.uncosted)
+    unknown = 1.0 - (found.costed_share or 0.0)
+    why = next((f"{show.sentence(name(c.why, 200))} " for c in found.cannot_tell), "")
+
+    def bar(entry: Uncosted) -> Bound:
+        share = units.percent(entry.time_ns / everything * unknown)
+        return Bound(
+            name=name(entry.name.removeprefix("aten::"), 120),
+            key="limit-none",
+            measured=round(entry.time_ns / longest * 100, 3),
+            least=None,
+            text=share,
+            hover=f"{name(entry.name, 160)}\n{share} of the operators' time\n{entry.why}",
+        )
+
+    return BoundChart(
+        id="uncosted-chart",
+        caption="Operators by time, without bounds",
+        rows=tuple(bar(entry) for entry in entries),
+        legend=("limit-none",),
+        longest=longest / everything * unknown * 100,
+        unit=" %",
+        across="share of the operators' time",
+        note=f"{why}The {len(entries)} longest of {len(found.uncosted)}, in shares of all "
+        "operators' time.",
     )
 
 

@@ -19,7 +19,12 @@ from perfkit.report.roofline_basis import (
     utilization_facts,
     utilization_table,
 )
-from perfkit.report.roofline_charts import bound_chart, limit_key, roofline_chart
+from perfkit.report.roofline_charts import (
+    bound_chart,
+    limit_key,
+    roofline_chart,
+    uncosted_chart,
+)
 from perfkit.report.step_charts import network_chart, ridge_chart, step_bound_chart
 from perfkit.roofline.configuration import NetworkRidge
 from perfkit.roofline.place import Point
@@ -47,7 +52,8 @@ def _blocks(found: RunRoofline) -> list[Block]:
     blocks: list[Block] = [Facts(items=_facts(found), tiles=True)]
     if not found.points:
         blocks += [Note(text=_told(c.claim, c.why, c.remedy)) for c in found.cannot_tell]
-        return blocks
+        chart = uncosted_chart(found)
+        return [*blocks, *([chart] if chart is not None else []), *_tables(found)]
     if not any(c.quantity in ("matrix", "vector", "memory") for c in found.ceilings):
         blocks.append(_no_ceiling(found))
     blocks += findings(found)
@@ -62,7 +68,7 @@ def _tables(found: RunRoofline) -> Iterator[Table]:
     """Yield the tables that have rows, without columns that no row has a value for."""
     bounded = any(step.ceilings.lowest_s or step.measured.lowest_s for step in found.ranks)
     wanted = (
-        (True, _operator_table),
+        (bool(found.points), _operator_table),
         (bool(found.modules), _module_table),
         (bounded, _step_table),
         (bool(found.utilization), utilization_table),
@@ -71,7 +77,7 @@ def _tables(found: RunRoofline) -> Iterator[Table]:
         (bool(found.ceilings), ceiling_table),
         (has_many_findings(found), findings_table),
         (bool(found.uncosted), uncosted_table),
-        (bool(found.cannot_tell), limits_table),
+        (bool(found.points and found.cannot_tell), limits_table),
     )
     for is_known, table in wanted:
         if is_known:
@@ -93,7 +99,7 @@ def _known_columns(table: Table) -> Table:
 
 
 def _told(claim: str, why: str, remedy: str) -> str:
-    return name(f"{show.sentence(f'cannot tell {claim}: {why}')} {remedy}", 600)
+    return name(f"{show.sentence(f'cannot tell {claim}: {why}')} {show.sentence(remedy)}", 700)
 
 
 def _no_ceiling(found: RunRoofline) -> Note:
@@ -230,6 +236,7 @@ def _step_table(found: RunRoofline) -> Table:
             Column(title="At least", meaning="lowest", numeric=True),
             Column(title="Without overlap", meaning="highest", numeric=True),
             Column(title="Overlap quality", meaning="overlap_quality", numeric=True),
+            Column(title="Raw", meaning="overlap_raw", numeric=True),
             Column(title="Bound by", meaning="limit"),
         ),
         rows=tuple(rows),
@@ -238,6 +245,7 @@ def _step_table(found: RunRoofline) -> Table:
 
 def _pair_row(step: StepRoofline, pair: Pair) -> tuple[Cell, ...]:
     overlap = pair.overlap.clipped if pair.overlap is not None else None
+    raw = pair.overlap.raw if pair.overlap is not None else None
     return (
         Cell(text=f"rank {step.rank}", value=step.rank),
         Cell(text=name(pair.compute_from, 60)),
@@ -247,6 +255,7 @@ def _pair_row(step: StepRoofline, pair: Pair) -> tuple[Cell, ...]:
         _seconds(pair.lowest_s),
         _seconds(pair.highest_s),
         Cell(text="cannot tell" if overlap is None else f"{overlap:.2f}", value=overlap),
+        Cell(text="" if raw is None else f"{raw:.2f}", value=raw),
         Cell(text=(step.limit or "cannot tell") if pair is step.ceilings else ""),
     )
 

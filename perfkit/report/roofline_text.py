@@ -146,7 +146,10 @@ def _uncosted(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
 def _modules(found: RunRoofline) -> Iterable[tuple[str, str, str]]:
     for module in found.modules[:UNCOSTED]:
         name = module.name.removeprefix("nn.Module: ")
-        yield units.seconds(module.time_s), f"{units.percent(module.attained)} of its roof", name
+        held = "no roof known"
+        if module.attained is not None:
+            held = f"{units.percent(module.attained)} of its roof"
+        yield units.seconds(module.time_s), held, name
 
 
 def _steps(ranks: Sequence[StepRoofline]) -> list[str]:
@@ -165,7 +168,7 @@ def _pair(pair: Pair) -> str:
     if pair.compute_s is None:
         return text + " for the network alone, no ceiling of computing"
     if pair.highest_s is None:
-        return text + ", no network ceiling"
+        return text + ", the network's time is not known"
     text += f", without overlap {units.seconds(pair.highest_s)}"
     if pair.overlap is not None:
         quality, raw = pair.overlap.clipped, pair.overlap.raw
@@ -181,7 +184,7 @@ def _network(found: RunRoofline) -> list[str]:
         if row.ridge is not None and row.work_factor is not None:
             side = "below" if row.work_factor > 1 else "past"
             text += f", {side} the ridge at {units.number(row.ridge)}"
-            text += f": {units.ratio(row.work_factor)} the work per rank would reach it"
+            text += f": with {units.ratio(row.work_factor)} the work per rank it would lie there"
         lines.append(text)
     return lines + [line for form in found.closed_forms for line in _closed_form(form)]
 

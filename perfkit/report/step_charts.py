@@ -18,7 +18,7 @@ def network_chart(found: RunRoofline) -> PlotChart | None:
 
     None without a roof to draw: the table then says where the run sits.
     """
-    steps = [s for s in found.ranks if s.levels and s.executed_flop and s.step_s]
+    steps = [s for s in _sized(found) if s.executed_flop and s.step_s]
     peaks, slopes = _peak(found), _levels(steps)
     if not steps or not (peaks or slopes):
         return None
@@ -41,6 +41,11 @@ def network_chart(found: RunRoofline) -> PlotChart | None:
         lines=(*slope_lines(slopes, peaks, x, y), *peak_lines(peaks, slopes, x)),
         note="Left of the ridge the network needs longer than computing does.",
     )
+
+
+def _sized(found: RunRoofline) -> list[StepRoofline]:
+    """Return the steps of which all that the network carries is known, and that use it."""
+    return [step for step in found.ranks if step.levels and not step.unsized_calls]
 
 
 def _peak(found: RunRoofline) -> list[UsedCeiling]:
@@ -95,7 +100,7 @@ def ridge_chart(found: RunRoofline) -> PlotChart | None:
     both ridges part the plane by what takes longest: computing, memory or network.
     """
     memory = next((c.value for c in found.ceilings if c.quantity == "memory"), None)
-    steps = [s for s in found.ranks if s.levels and s.intensity]
+    steps = [s for s in _sized(found) if s.intensity]
     peaks, levels = _peak(found), _levels(steps)
     if memory is None or not peaks or not levels:
         return None

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from perfkit import units
 from perfkit.profiler.measure.timing import Device, Effort, Taken, take
 
 LARGE_BYTES = 1 << 30
@@ -39,9 +40,9 @@ def streams(device: Device, effort: Effort, *, quick: bool) -> Iterator[dict[str
     a, b, c = (torch.rand(elements, device=device.torch_device) for _ in range(3))
     size = a.numel() * a.element_size()
     copied = take(device, lambda: a.copy_(b), effort)
-    yield _bandwidth("copy", 2 * size, copied, f"copy_ of {size} bytes, read plus written")
+    yield _bandwidth("copy", 2 * size, copied, f"copy_ of {units.size(size)}, read plus written")
     added = take(device, lambda: torch.add(b, c, alpha=2.0, out=a), effort)
-    yield _bandwidth("triad", 3 * size, added, f"a = b + 2 c over arrays of {size} bytes")
+    yield _bandwidth("triad", 3 * size, added, f"a = b + 2 c over arrays of {units.size(size)}")
 
 
 def _bandwidth(quantity: str, moved: int, taken: Taken, method: str) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def host_links(device: Device, effort: Effort) -> Iterator[dict[str, Any]]:
         return
     host = torch.empty(PINNED_BYTES, dtype=torch.int8, pin_memory=True)
     there = torch.empty(PINNED_BYTES, dtype=torch.int8, device=device.torch_device)
-    method = f"pinned copy of {PINNED_BYTES} bytes"
+    method = f"pinned copy of {units.size(PINNED_BYTES)}"
     up = take(device, lambda: there.copy_(host, non_blocking=True), effort)
     yield _bandwidth("h2d", PINNED_BYTES, up, method)
     down = take(device, lambda: host.copy_(there, non_blocking=True), effort)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from perfkit import units
+
 SEQUENTIAL_BLOCK = 1 << 20
 RANDOM_BLOCK = 128 << 10  # about one compressed image
 QUICK_BYTES = 128 << 20
@@ -38,7 +40,7 @@ def reads(folder: Path, *, quick: bool) -> Iterator[dict[str, Any]]:
                     "quantity": quantity,
                     "value": statistics.median(rounds),
                     "unit": "bytes/s",
-                    "method": f"one thread, blocks of {block} bytes {order}, {how}",
+                    "method": f"one thread, blocks of {units.size(block)} {order}, {how}",
                     "samples": len(rounds),
                 }
         finally:

@@ -94,7 +94,7 @@ def test_no_mark_lies_above_its_roof_unless_it_was_measured_there() -> None:
 
 def test_marks_are_sized_by_time_and_named_by_limit() -> None:
     chart = drawn(roofline_chart(roofline(NAMES)))
-    assert [(g.name, len(g.dots)) for g in chart.dots] == [("matrix-bound", 2), ("memory-bound", 1)]
+    assert [(g.name, len(g.dots)) for g in chart.dots] == [("tensor-bound", 2), ("memory-bound", 1)]
     slowest = max((d for g in chart.dots for d in g.dots), key=lambda d: d.radius)
     assert slowest.hover.startswith("aten::layer_norm\n4096x1024, 1024x4096 bf16\n200 ms a step")
     assert "1 that compute nothing" in chart.note

@@ -109,7 +109,7 @@ def test_torch_would_refuse_another_layout_or_scale_for_fp8() -> None:
 def test_memory_is_copied_on_the_device_over_whole_gibibytes() -> None:
     with FakeTensorMode(), Seen() as seen:
         copy, triad = memory.streams(Device(), ONCE, quick=False)
-    assert "copy_ of 1073741824 bytes" in copy["method"]
+    assert "copy_ of 1 GiB" in copy["method"]
     assert (copy["value"], triad["value"]) == (2 << 30, 3 << 30)
     assert ("copy_", "cuda", "cuda") in seen.calls
     assert ("add", "cuda", "cuda") in seen.calls

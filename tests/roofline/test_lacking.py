@@ -8,11 +8,13 @@ import pytest
 
 from perfkit.errors import InputError
 from perfkit.report import roofline_plot, roofline_text
+from perfkit.report.model import BoundChart, Table
 from perfkit.report.roofline_charts import roofline_chart
+from perfkit.report.roofline_section import roofline_section
 from perfkit.roofline.cost import OpCost, UnknownCost
 from perfkit.roofline.inputs import Inputs
 from perfkit.roofline.of_run import host_misfit, roofline_of
-from perfkit.roofline.summary import RunRoofline
+from perfkit.roofline.summary import IN_CACHE, RunRoofline
 from perfkit.roofline.table import COSTS
 from perfkit.trace import run as run_folder
 from perfkit.trace.model import DeviceFacts, NodeRecord, RankRecord, RankTrace, Run
@@ -97,6 +99,27 @@ def with_cpu(run: Run, model: str) -> Run:
     return replace(run, nodes=(NodeRecord(node="node-a", facts={"cpu_model": model}),))
 
 
+def test_the_cache_has_a_roof_of_its_own_where_an_operator_is_held_against_it() -> None:
+    half = shape([(100, 100)] * 2, ["float"] * 2)  # 80 kB in 160 ns: main memory takes 800 ns
+    quick = rank_trace(
+        step(0, at_ms=0, ms=20),
+        op("aten::add_", at_ms=0, ms=0.00016, shape=half),
+        op("aten::mm", at_ms=1, ms=10, shape=CUBE),
+        device_kind="cpu",
+    )
+    run, load = run_of(replace(quick, has_shapes=True))
+    found = roofline_of(run, load, ceilings(cached={1 << 17: 1e12, 1 << 20: 5e11}))
+    (roof,) = [entry for entry in found.ceilings if entry.quantity == IN_CACHE]
+    assert (roof.value, roof.source) == (1e12, "measured: copy over a working set of 128 KiB")
+    chart = roofline_chart(found)
+    assert chart is not None
+    assert "memory in cache 1.00 TB/s" in [line.name for line in chart.lines]
+    assert "1 above main memory's roof found their data in the cache." in chart.note
+    run, load = on_cpu()
+    found = roofline_of(run, load, ceilings(cached={1 << 17: 1e12}))
+    assert IN_CACHE not in [entry.quantity for entry in found.ceilings]
+
+
 def test_ceilings_of_another_cpu_are_refused_by_name() -> None:
     run, load = on_cpu()
     other = with_cpu(run, "Slide Rule")
@@ -155,6 +178,15 @@ def test_a_capture_without_shapes_still_shows_where_time_goes(shared_traces: Pat
     assert "record_shapes=True" in told(found)["points, FLOP, utilization"]
     assert found.uncosted and found.ranks[0].levels  # the network's bytes are known all the same
     assert "No cost known" in roofline_text.run(found, width=100)
+    section = roofline_section(found)
+    assert section is not None
+    shown = {block.id: block for block in section.blocks if isinstance(block, BoundChart | Table)}
+    chart = shown["uncosted-chart"]
+    assert isinstance(chart, BoundChart) and all(row.least is None for row in chart.rows)
+    assert chart.rows[0].measured == 100 and chart.longest <= 100  # per cent of all time
+    assert "above-roof" not in shown and "uncosted" in shown
+    figure = roofline_plot.svg(found)
+    assert chart.rows[0].text in figure and "least that the ceilings" not in figure
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfkit.roofline.calls import WITHOUT_INNER
 from perfkit.roofline.place import Placement, place
 from perfkit.trace.kinds import Kind
 from perfkit.trace.model import OpShape, RankTrace
@@ -93,7 +94,7 @@ def test_a_wrapper_leaves_its_product_to_be_counted_once() -> None:
     )
     assert sum(point.flop for point in placement.points) == 2e9
     (left,) = placement.uncosted
-    assert (left.name, left.kind, left.why) == ("aten::linear", "operator", "no formula")
+    assert (left.name, left.kind, left.why) == ("aten::linear", "operator", WITHOUT_INNER)
     assert left.time_ns == 1_750_000
     assert placement.costed_share == pytest.approx(3.25 / 5)
 

@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -143,7 +144,10 @@ def test_without_the_renderer_a_picture_names_the_extra(resnet: Path, tmp_path: 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_nothing_to_draw_says_why(shared_traces: Path) -> None:
+def test_a_figure_without_bounds_says_why(shared_traces: Path) -> None:
     found = load(shared_traces / "kineto" / "torchrec_resnet18_2ranks")
-    (title, *_) = texts(roofline_plot.svg(found))
-    assert "the capture records no operator shapes" in title
+    words = " ".join(texts(roofline_plot.svg(found)))
+    assert "The capture records no operator shapes." in words
+    nothing = replace(found, uncosted=())
+    (title, *_) = texts(roofline_plot.svg(nothing))
+    assert "nothing to draw" in title and "the capture records no operator shapes" in title

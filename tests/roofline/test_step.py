@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from perfkit.roofline.parallel import Parallelism
 from perfkit.roofline.place import place
 from perfkit.roofline.step import StepRoofline, step_roofline
 from perfkit.roofline.summary import Ranks, RunRoofline, summarize
-from perfkit.trace.model import RankTrace
+from perfkit.trace.model import NONE, RankTrace
 from tests.builders import gloo, op, rank_trace, step
 from tests.roofline.machines import ceilings, roofs
 from tests.roofline.shapes import shape
@@ -98,6 +99,25 @@ def test_ranks_whose_node_is_unknown_have_no_level_to_be_held_against() -> None:
     found = of(ddp(), ceilings(network={1: 1e9}), {0: "a"})
     assert found.network[0].nodes is None
     assert found.network[0].ceiling_bytes_per_s is None
+
+
+def test_transfers_of_unknown_size_are_never_counted_as_nothing() -> None:
+    known = ddp()
+    unknown = replace(known.collectives, size_bytes=np.array([NONE]), op=("all_reduce",))
+    found = of(replace(known, collectives=unknown), ceilings(network={1: 1e9}), {0: "a", 1: "a"})
+    assert (found.unsized_calls, found.levels) == (1.0, ())
+    for pair in (found.ceilings, found.measured):
+        assert pair.network_s is None and pair.highest_s is None and pair.overlap is None
+        assert pair.lowest_s == pair.compute_s
+    trace = replace(known, collectives=unknown)
+    told = summarize_one(trace, ceilings(network={1: 1e9}), Configuration())
+    why = {entry.claim: entry.why for entry in told.cannot_tell}
+    reason = "transfers of which no size is recorded: 1 a step"
+    assert why["what the network must carry"] == reason
+    assert told.network == () and told.closed_forms == ()
+    barrier = replace(unknown, op=("barrier",))
+    found = of(replace(known, collectives=barrier), ceilings(network={1: 1e9}), {0: "a", 1: "a"})
+    assert found.unsized_calls == 0 and found.ceilings.network_s == 0
 
 
 def test_a_hierarchical_group_splits_its_bytes_over_two_levels() -> None:

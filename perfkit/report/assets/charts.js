@@ -96,7 +96,7 @@
     const found = {
       height, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: data.rows ? "rgba(0,0,0,0)" : variable("panel"),
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: variable("ink") },
-      margin: { l: 12, r: 12, t: data.rows ? 6 : 34, b: 12 }, barmode: data.rows ? "overlay" : "stack", bargap: 0.12, hovermode: "closest",
+      margin: { l: 12, r: 12, t: data.rows ? 6 : 34, b: 12 }, minreducedheight: data.rows ? 20 : 64, barmode: data.rows ? "overlay" : "stack", bargap: 0.12, hovermode: "closest",
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom" }, showlegend: !data.rows,
       hoverlabel: { align: "left", bgcolor: variable("ink"), bordercolor: variable("ink"), font: { color: variable("bg"), size: 12 }, namelength: -1 },
