@@ -13,7 +13,7 @@ import numpy as np
 
 from perfkit.analyzers.blame import RankView
 from perfkit.analyzers.collective_split import InstanceTimes
-from perfkit.analyzers.link_time import link_ns
+from perfkit.analyzers.link_time import link_ns, once_ns
 from perfkit.analyzers.matching import Instance
 from perfkit.analyzers.result import CollectiveRow
 from perfkit.roofline.collective_cost import algorithm_bandwidth_byte_per_s, bus_factor
@@ -43,7 +43,8 @@ class _Call:
     wait_ns: int
     link_ns: float  # nan: unmatched
     exposed_link_ns: float
-    exposed_ns: int
+    exposed_ns: float
+    once_ns: float
     duration_ns: int
 
 
@@ -55,7 +56,7 @@ def collective_rows(
     for rank, view in views.items():
         calls, split = view.calls, view.split
         compute = view.parts.of(TimeClass.COMPUTE)
-        exposed = calls.duration_ns - overlap_ns(compute, calls.start_ns, calls.end_ns)
+        once, exposed = once_ns(calls), once_ns(calls, compute)
         waits, link = split.wait_end_ns - calls.start_ns, link_ns(calls, split)
         moving = np.maximum(calls.end_ns - split.wait_end_ns, 1)
         alone = 1.0 - overlap_ns(compute, split.wait_end_ns, calls.end_ns) / moving
@@ -69,7 +70,8 @@ def collective_rows(
                     wait_ns=int(waits[row]),
                     link_ns=float(link[row]),
                     exposed_link_ns=float(link[row] * alone[row]),
-                    exposed_ns=int(exposed[row]),
+                    exposed_ns=float(exposed[row]),
+                    once_ns=float(once[row]),
                     duration_ns=int(calls.duration_ns[row]),
                 )
             )
@@ -125,6 +127,7 @@ def _row(
         last_arriver=dict(sorted(last.items(), key=lambda item: int(item[0]))),
         matched_by=kind.matched_by,
         duration_ms=float(np.mean([c.duration_ns for c in calls])) / 1e6,
+        once_ms=float(np.mean([c.once_ns for c in calls])) / 1e6,
         exposed_transfer_ms=exposed,
         callers_share=len(ranks) / len(views),
     )

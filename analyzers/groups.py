@@ -65,7 +65,7 @@ def _unnamed(rows: Sequence[CollectiveRow]) -> Kind:
 
 
 def _hidden(rows: Sequence[CollectiveRow]) -> float | None:
-    whole = _sum([_times(row.duration_ms, row.count) for row in rows])
+    whole = _sum([_times(row.once_ms, row.count) for row in rows])
     exposed = sum(row.exposed_ms * row.count for row in rows)
     return max(0.0, 1.0 - exposed / whole) if whole else None
 

@@ -9,6 +9,7 @@ import numpy as np
 from perfkit.analyzers.blame import F64
 from perfkit.analyzers.calls import Calls
 from perfkit.analyzers.collective_split import RankSplit
+from perfkit.trace.intervals import EMPTY, Intervals, overlap_ns
 from perfkit.trace.model import I64
 
 
@@ -28,13 +29,30 @@ def link_ns(calls: Calls, split: RankSplit) -> F64:
     return found
 
 
-def _shared(start: I64, end: I64) -> F64:
-    """Divide every nanosecond among the intervals that cover it."""
+def once_ns(calls: Calls, hidden: Intervals = EMPTY) -> F64:
+    """Return the nanoseconds of each whole call, waiting included, counted once a group.
+
+    As link_ns, of all calls, matched or not; the sum over a group's calls is the time in which any
+    of them is under way, less the `hidden` intervals (sorted, disjoint). Shape (calls,).
+    """
+    found = np.zeros(len(calls))
+    groups: dict[object, list[int]] = {}
+    for row in range(len(calls)):
+        groups.setdefault(calls.group[row], []).append(row)
+    for rows in groups.values():
+        own = np.array(rows)
+        found[own] = _shared(calls.start_ns[own], calls.end_ns[own], hidden)
+    return found
+
+
+def _shared(start: I64, end: I64, hidden: Intervals = EMPTY) -> F64:
+    """Divide every nanosecond outside `hidden` among the intervals that cover it."""
     cuts = np.unique(np.concatenate((start, end)))
     depth = np.zeros(len(cuts))
     np.add.at(depth, np.searchsorted(cuts, start), 1)
     np.add.at(depth, np.searchsorted(cuts, end), -1)
     depth = np.cumsum(depth)[:-1]
-    share = np.divide(np.diff(cuts), depth, out=np.zeros(len(depth)), where=depth > 0)
+    counted = np.diff(cuts) - overlap_ns(hidden, cuts[:-1], cuts[1:])
+    share = np.divide(counted, depth, out=np.zeros(len(depth)), where=depth > 0)
     before = np.concatenate(([0.0], np.cumsum(share)))
     return np.asarray(before[np.searchsorted(cuts, end)] - before[np.searchsorted(cuts, start)])

@@ -205,12 +205,13 @@ class CollectiveRow(msgspec.Struct, frozen=True, kw_only=True):
     count: float  # calls per step
     transfer_ms: float | None
     wait_ms: float | None
-    exposed_ms: float  # part of the call not hidden under compute, mean per call over ranks
+    exposed_ms: float  # part of once_ms not hidden under compute, mean per call over ranks
     algbw_gbyte_per_s: float | None
     busbw_gbyte_per_s: float | None
     last_arriver: dict[str, int]
     matched_by: str  # sequence, order, unmatched
     duration_ms: float | None = None  # whole call, waiting included, mean over ranks
+    once_ms: float | None = None  # of it: time that calls of a group share, divided among them
     exposed_transfer_ms: float | None = None  # part of transfer_ms that no compute hides
     callers_share: float = 1.0  # of the analysed ranks: those that make these calls
 

@@ -136,6 +136,29 @@ def test_calls_that_share_the_link_in_part_divide_that_part() -> None:
     assert ms == [pytest.approx(8.0), pytest.approx(8.0)]  # each alone for 6, together for 4
 
 
+def test_what_calls_expose_together_counts_once() -> None:
+    """As above, computing from 12 to 18 ms: of 16 ms under way 10 stand alone, never 2 x 10."""
+    pair = [
+        rank_trace(
+            step(0, at_ms=0, ms=30),
+            kernel("gemm", at_ms=0, ms=1),
+            kernel("gemm", at_ms=12, ms=6),
+            nccl("all_reduce", at_ms=2, ms=10, elements=10**6, sequence=1, stream=20),
+            nccl("all_reduce", at_ms=8, ms=10, elements=10**7, sequence=2, stream=21),
+            rank=rank,
+            world_size=2,
+        )
+        for rank in (0, 1)
+    ]
+    run, load = run_of(*pair)
+    analysis = analyze(run, load)
+    first, second = sorted(analysis.collectives, key=lambda row: row.bytes or 0)
+    assert (first.duration_ms, first.once_ms, first.exposed_ms) == (10.0, 8.0, 8.0)
+    assert (second.once_ms, second.exposed_ms) == (8.0, 2.0)
+    (group,) = analysis.groups
+    assert group.exposed_ms == 10.0 and group.hidden_share == pytest.approx(6 / 16)
+
+
 def test_placements_are_fitted_apart() -> None:
     (fit,) = reducing(SIZES, node=lambda rank: f"node-{rank // 2}").networks
     assert fit.placement == "between nodes"
