@@ -37,13 +37,22 @@ def cannot_tell(evidence: Evidence) -> Iterator[CannotTell]:
         yield CannotTell(
             claim="where the time of a step goes",
             why="no rank has a trace of a whole step",
-            remedy="rerun with a window that the run reaches: perfkit profile --window 5:14 -- CMD",
+            remedy="rerun with a window that the run reaches: "
+            f"perfkit profile --window {reachable_window(evidence)} -- CMD",
         )
         return
     yield from _unrecorded(evidence)
     yield from _other_ranks(evidence)
     yield from _late_ranks(evidence)
     yield from _host_only(evidence)
+
+
+def reachable_window(evidence: Evidence) -> str:
+    """Return a window, as --window takes it, that a run of as many steps as this one reaches."""
+    recorded = evidence.whole.steps.recorded
+    last = max(2, min(recorded - 2, 14)) if recorded else 14
+    first = max(1, min(5, last - 9)) if last > 9 else 1
+    return f"{first}:{last}"
 
 
 def _unrecorded(evidence: Evidence) -> Iterator[CannotTell]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from perfkit.analyzers.cannot_tell import reachable_window
 from perfkit.analyzers.evidence import Evidence
 from perfkit.analyzers.result import Blame, CollectiveRow
 from perfkit.analyzers.transfer_limits import transfer_ms
@@ -240,11 +241,8 @@ def _step_line_facts(evidence: Evidence) -> str:
 
 def _rerun(evidence: Evidence) -> str:
     """Return the line that captures a window this run would have reached."""
-    recorded = evidence.whole.steps.recorded
-    last = max(2, min(recorded - 2, 14)) if recorded else 14
-    first = max(1, min(5, last - 9)) if last > 9 else 1
     command = ""
     for node in evidence.run.nodes:
         line = node.facts.get("command_line")
         command = str(line) if line else command
-    return f"`perfkit profile --window {first}:{last} -- {command or 'CMD'}`"
+    return f"`perfkit profile --window {reachable_window(evidence)} -- {command or 'CMD'}`"

@@ -287,19 +287,30 @@ def _without_traces(ranks: Sequence[RankRecord]) -> tuple[Issue, ...]:
     issues = []
     if missing:
         text = f"ranks {_listed(missing)} have" if len(missing) > 1 else f"rank {missing[0]} has"
-        text = "no rank has" if len(missing) == len(ranks) else text
-        message = f"{text} no trace: only the step lines speak for them"
+        text = "no rank has a" if len(missing) == len(ranks) else f"{text} no"
+        message = f"{text} trace{_why_no_window(bare)}: only the step lines speak for them"
         issues.append(("TRACES_MISSING", "warning", message, missing))
     if spared:
         message = (
             f"{len(spared)} of {len(ranks)} ranks were asked for step lines only (--trace-ranks): "
             "waits for them cannot be explained"
         )
-        issues.append(("TRACES_NOT_ASKED_FOR", "info", message, spared))
+        severity = "info"
+        if len(spared) == len(ranks):
+            message = f"--trace-ranks names none of the {len(ranks)} ranks, so none has a trace"
+            severity = "warning"
+        issues.append(("TRACES_NOT_ASKED_FOR", severity, message, spared))
     return tuple(
         Issue(code=code, severity=severity, message=message, ranks=tuple(whose))
         for code, severity, message, whose in issues
     )
+
+
+def _why_no_window(ranks: Sequence[RankRecord]) -> str:
+    """What a rank says of a window that it did not trace, in parentheses."""
+    warnings = [record.facts.get("warnings") for record in ranks]
+    texts = [str(text) for found in warnings if isinstance(found, list) for text in found]
+    return next((f" ({text})" for text in texts if text.startswith("window ")), "")
 
 
 def _listed(ranks: Sequence[int] | set[int]) -> str:

@@ -298,3 +298,17 @@ def test_ranks_that_were_not_to_write_traces_are_no_flaw(tmp_path: Path) -> None
     add_rank(tmp_path, 1, traced=False)
     (issue,) = open_run([tmp_path]).issues
     assert (issue.code, issue.severity, issue.ranks) == ("TRACES_NOT_ASKED_FOR", "info", (1,))
+
+
+def test_why_no_rank_has_a_trace(tmp_path: Path) -> None:
+    add_node(tmp_path / "limit")
+    for rank in range(2):
+        add_rank(tmp_path / "limit", rank, warnings=["no uuid", "window 2:6 skipped: too large"])
+    (issue,) = (i for i in open_run([tmp_path / "limit"]).issues if i.code == "TRACES_MISSING")
+    assert issue.message.startswith("no rank has a trace (window 2:6 skipped: too large): only")
+    add_node(tmp_path / "nobody")
+    for rank in range(2):
+        add_rank(tmp_path / "nobody", rank, traced=False)
+    (issue,) = open_run([tmp_path / "nobody"]).issues
+    assert (issue.code, issue.severity) == ("TRACES_NOT_ASKED_FOR", "warning")
+    assert issue.message == "--trace-ranks names none of the 2 ranks, so none has a trace"
