@@ -198,6 +198,8 @@ def _signed(ms: float | None) -> str:
 
 
 def _classes(run: Analysis) -> dict[str, float | None]:
+    if not run.steps.analysed:  # its budget is empty, not made of zeros
+        return {}
     return {k: t.ms if t is not None else None for k, t in run.budget.classes.items()}
 
 

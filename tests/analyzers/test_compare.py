@@ -122,6 +122,16 @@ def test_a_change_is_charged_to_its_class_and_rank() -> None:
     assert found.classes[0].name in found.sentence.replace(" ", "_")
 
 
+def test_a_side_without_a_traced_step_lists_no_classes() -> None:
+    """A run with --analyze never has no budget; zeros would read as changes of every class."""
+    base = run_at(100.0)
+    untraced = with_(base, steps=with_(base.steps, analysed=0))
+    found = compare([untraced], [base])
+    assert isinstance(found, Comparison) and found.classes
+    assert {(row.base_ms, row.change_ms) for row in found.classes} == {(None, None)}
+    assert found.speed[0].ratio == pytest.approx(1.0)
+
+
 def test_classes_within_noise_are_not_called_changed() -> None:
     generator = np.random.default_rng(1)
 
