@@ -61,7 +61,7 @@ CATALOGUE: tuple[Entry, ...] = (
         "slow_transfers",
         "transfers take longer than all compute, and no fit says whether latency or bytes",
         "3 % / 15 % beyond compute",
-        "the transfers are small: then their latency costs, not their bytes",
+        "latency costs, not bytes (latency is at most 5 ms a ring step, a link at least 50 MB/s)",
         "bf16-gradients",
     ),
     Entry(
@@ -86,7 +86,7 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry(
         "tiny_messages",
-        "8 or more collectives below 1 MiB a step, and no fit of the network",
+        "8 or more collectives below 1 MiB a step, no fit of the network, and their bytes may be cheap",
         "3 % / 15 % exposed transfer in them",
         "they are hidden under compute",
         "ddp-buckets",
