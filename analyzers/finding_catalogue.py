@@ -86,7 +86,7 @@ CATALOGUE: tuple[Entry, ...] = (
     ),
     Entry(
         "tiny_messages",
-        "8 or more collectives below 1 MiB a step, no fit of the network, and their bytes may be cheap",
+        "8 or more collectives below 1 MiB a step, no fit, and their bytes may be cheap",
         "3 % / 15 % exposed transfer in them",
         "they are hidden under compute",
         "ddp-buckets",
