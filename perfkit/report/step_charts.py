@@ -7,7 +7,7 @@ from perfkit.report import axes
 from perfkit.report.model import Axis, Bound, BoundChart, Dot, Dots, Line, PlotChart
 from perfkit.report.roofline_charts import is_measured, peak_lines, slope_lines
 from perfkit.roofline.step import StepRoofline
-from perfkit.roofline.summary import RunRoofline, UsedCeiling
+from perfkit.roofline.summary import IN_CACHE, RunRoofline, UsedCeiling
 
 BARS = 16
 """Ranks whose steps are drawn against their bounds."""
@@ -126,8 +126,14 @@ def ridge_chart(found: RunRoofline) -> PlotChart | None:
         dots=dots,
         lines=_ridges(x, y, ridge),
         note="Upper right: computing takes longest. Left, above the diagonal: the network does. "
-        "Below: memory does.",
+        "Below: memory does." + _of_main_memory(found),
     )
+
+
+def _of_main_memory(found: RunRoofline) -> str:
+    if all(ceiling.quantity != IN_CACHE for ceiling in found.ceilings):
+        return ""
+    return " Memory is main memory here; what stays in the cache takes less, as T_lo reckons it."
 
 
 def _ridges(x: Axis, y: Axis, ridge: tuple[float, float]) -> tuple[Line, ...]:
