@@ -1,5 +1,6 @@
 """`perfkit recipes`: every fix that perfkit knows, one in detail, or which fit a run."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +38,7 @@ def command(
         console.suggest("perfkit recipes NAME, or perfkit recipes RUN for what applies to a run")
     elif what in BY_ID:
         recipe = BY_ID[what]
-        _show(_document(recipe), recipes_text.detail(recipe), as_json, code=True)
+        _show([_document(recipe)], recipes_text.detail(recipe), as_json, code=True)
         if recipe.can_apply:
             console.suggest(f"perfkit profile --recipe {recipe.id} -- CMD")
     elif Path(what).exists():
@@ -80,9 +81,9 @@ def _document(recipe: Any) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in names} | {"parameters": parameters}
 
 
-def _show(document: Any, text: str, as_json: bool, *, code: bool = False) -> None:
+def _show(document: Sequence[Any], text: str, as_json: bool, *, code: bool = False) -> None:
     if as_json:
-        console.tell_json(document)
+        console.tell_json({"schema_version": 1, "recipes": document})
     elif code:
         print(text)  # what is to be copied into a script is not folded
     else:

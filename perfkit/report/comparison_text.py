@@ -17,7 +17,7 @@ def terminal(found: Comparison) -> str:
     """Return the comparison as lines for a terminal."""
     lines = [found.sentence + ".", ""]
     if found.gate is not None:
-        lines += [gate(found.gate), ""]
+        lines += [gate(found.gate, found.speed), ""]
     lines += _aligned(_HEAD, [_speed(s) for s in found.speed])
     for title, rows in _tables(found):
         if rows:
@@ -29,7 +29,7 @@ def github(found: Comparison) -> str:
     """Return the comparison as Markdown; names from captures are code and cannot be markup."""
     lines = [f"### perfkit compare: {found.verdict.replace('_', ' ')}", "", found.sentence + "."]
     if found.gate is not None:
-        lines += ["", f"{_MARKS[found.gate.outcome]} {gate(found.gate)}"]
+        lines += ["", f"{_MARKS[found.gate.outcome]} {gate(found.gate, found.speed)}"]
     lines += ["", *_markdown(_HEAD, [_speed(s) for s in found.speed])]
     for title, rows in _tables(found):
         if rows:
@@ -38,8 +38,8 @@ def github(found: Comparison) -> str:
     return "\n".join([*lines, *_remarks(found, "- ")])
 
 
-def gate(found: Gate) -> str:
-    """Return what the gate asked and how it ended, in one line."""
+def gate(found: Gate, speed: Sequence[Speed] = ()) -> str:
+    """Return what the gate asked, how it ended and, of what it let pass, what it could not see."""
     allowed = units.percent(found.max_slowdown)
     if found.lower_limit is None:
         return (
@@ -47,10 +47,14 @@ def gate(found: Gate) -> str:
             "ruled out"
         )
     limit = units.change(found.lower_limit)
-    return (
+    ended = (
         f"Gate: {_OUTCOMES[found.outcome]}; the lower 95 % limit of the change is {limit} "
         f"({found.measure}), {allowed} is allowed"
     )
+    most = max((s.high - 1 for s in speed if s.high is not None), default=0.0)
+    if found.outcome != "passed" or most <= found.max_slowdown:
+        return ended
+    return f"{ended}; a slow-down of up to {units.percent(most)} is not ruled out: more runs tell"
 
 
 _HEAD = ("", "base", "new", "change", "95 % interval")

@@ -63,3 +63,14 @@ def test_a_write_up_names_its_files_and_what_is_missing(perfkit: Call, tmp_path:
     missing = {gap["what"] for gap in told["missing"]}
     assert "rows of the table: + AMP, + Grad Accum, + DataLoader, + All" in missing
     assert all(gap["command"].startswith("perfkit ") for gap in told["missing"])
+
+
+@pytest.mark.parametrize("what", [(), ("amp-bf16",), ("RUN",)])
+def test_recipes_are_one_versioned_document(
+    perfkit: Call, run: Path, what: tuple[str, ...]
+) -> None:
+    ended = perfkit("recipes", *(str(run) if word == "RUN" else word for word in what), "--json")
+    document = json.loads(ended.out)
+    assert document["schema_version"] == 1
+    names = {entry.get("id") or entry["recipe"] for entry in document["recipes"]}
+    assert "amp-bf16" in names and (len(names) == 1) == (what == ("amp-bf16",))
