@@ -30,7 +30,7 @@ def ceilings(found: Ceilings) -> str:
     """Measured ceilings as a table with the way each was measured."""
     machine = found.machine
     title = f"Ceilings of {machine.device_name} ({machine.device_kind}, torch {machine.torch}"
-    title += f", {machine.threads} threads)" if machine.device_kind == "cpu" else ")"
+    title += f", {threads_in_words(machine.threads)})" if machine.device_kind == "cpu" else ")"
     rows = [(_name(entry), _value(entry), entry.method) for entry in found.ceilings]
     for row in found.network:
         name = f"{row.collective}, {row.ranks} ranks"
