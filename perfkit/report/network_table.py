@@ -61,7 +61,7 @@ def _with_interval(
 
 def _sizes(fit: NetworkFit) -> str:
     if fit.valid_from_bytes is None or fit.valid_to_bytes is None:
-        return show.NOT_RECORDED
+        return "cannot tell"
     return f"{units.size(fit.valid_from_bytes)} to {units.size(fit.valid_to_bytes)}"
 
 
