@@ -108,4 +108,5 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "perfkit"
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    message = message.replace(": Value error, ", ": ")  # the option parser's name for a choice
     return f"{message.rstrip('.')}; see {path} --help"

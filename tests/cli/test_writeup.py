@@ -35,7 +35,7 @@ print(len(calls))
         (["lab04", "--measure"], "--measure and a command after -- belong together"),
         (["lab04", "x", "--", "true"], "--measure and a command after -- belong together"),
         (["lab04", "x", "--out", "a.pdf"], "neither .md nor .html"),
-        (["lab05", "x"], "'lab05' is not one of"),
+        (["lab05", "x"], "'lab': 'lab05' is not one of"),
         (["lab04", "x", "--out", "a.html", "--figures", "png"], "a .html holds its figures"),
     ],
 )
