@@ -42,7 +42,8 @@ def environment(run: str, windows: tuple[tuple[int, int], ...] = ()) -> dict[str
 def probe(what: str, profiler: str, environ: dict[str, str]) -> Measured:
     """Run the probe once."""
     command = [sys.executable, PROBE, what, profiler]
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True)
+    quiet = {**environ, "KINETO_LOG_LEVEL": "99"}  # else torch's lines stand between ours
+    done = subprocess.run(command, env=quiet, stdout=subprocess.PIPE, check=True)
     found: Measured = json.loads(done.stdout)
     return found
 
