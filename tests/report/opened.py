@@ -25,6 +25,10 @@ class Opened:
         assert self.complaints == []
         assert self.requests == [self.file.as_uri()]
 
+    def show(self, selector: str) -> None:
+        """Scroll to an element at once; playwright's own way waits until nothing moves."""
+        self.run(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+
     def see_everything(self) -> None:
         """Scroll from the top to the end, so that every lazy chart is drawn."""
         tall = self.run("document.documentElement.scrollHeight")

@@ -54,7 +54,7 @@ def test_plotly_is_run_only_when_a_chart_comes_into_view(browser: Any, tmp_path:
     opened = Opened(browser, written(tmp_path, render(hostile_gpu())), viewport=SCREEN)
     opened.page.wait_for_timeout(300)
     assert opened.run("typeof window.Plotly") == "undefined"
-    opened.page.locator("#roofline-chart").scroll_into_view_if_needed()
+    opened.show("#roofline-chart")
     opened.page.wait_for_selector("#roofline-chart .live .main-svg")
     assert opened.run("typeof window.Plotly") == "object"
     assert opened.page.locator("#roofline-chart .still").is_hidden()
@@ -64,7 +64,7 @@ def test_plotly_is_run_only_when_a_chart_comes_into_view(browser: Any, tmp_path:
 
 def test_hovering_an_operator_names_it_as_text(drawn: Opened) -> None:
     # Hostile names pass through plotly's own markup: what shows must be the name, letter by letter.
-    drawn.page.locator("#bounds").scroll_into_view_if_needed()
+    drawn.show("#bounds")
     shown = set()
     for bar in range(len(HOSTILE)):
         place = drawn.run(
@@ -84,7 +84,7 @@ def test_hovering_an_operator_names_it_as_text(drawn: Opened) -> None:
 
 def test_a_chart_zooms_and_labels_what_is_in_view(drawn: Opened) -> None:
     chart = drawn.page.locator("#roofline-chart")
-    chart.scroll_into_view_if_needed()
+    drawn.show("#roofline-chart")
     labels = "#roofline-chart .live .ytick text"
     before = drawn.page.locator(labels).all_text_contents()
     plot = chart.locator(".live .nsewdrag").bounding_box()
@@ -135,7 +135,7 @@ def test_drawn_charts_never_scroll_sideways(browser: Any, tmp_path: Path, width:
 
 def test_a_light_page_stays_as_it_is_drawn(browser: Any, tmp_path: Path) -> None:
     opened = Opened(browser, written(tmp_path, render(hostile_gpu(), light=True)), viewport=SCREEN)
-    opened.page.locator("#roofline-chart").scroll_into_view_if_needed()
+    opened.show("#roofline-chart")
     opened.page.wait_for_timeout(300)
     assert opened.page.locator(".drawn").count() == 0
     assert opened.page.locator("#roofline-chart .dot").first.is_visible()
