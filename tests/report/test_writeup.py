@@ -30,6 +30,7 @@ from perfkit.report.writeup.evidence import (
     speed_up,
     work_ratio,
 )
+from perfkit.report.writeup.ledger import precision_of
 from tests.report.parts import HOSTILE
 from tests.report.sample import hostile_gpu, io_bound
 
@@ -273,6 +274,20 @@ def test_lab_09_holds_trap_and_fix_and_a_ledger() -> None:
     text = markdown.render(document, "f")
     assert "| 153 |" in text  # A100
     assert "| 295 |" in text  # H100
+
+
+def test_the_ledger_names_the_precision_that_matrix_products_ran_in() -> None:
+    """Not what the script asks for: a recipe's autocast leaves no fact behind."""
+    found = hostile_gpu()
+    assert found.roofline is not None
+    points = [p for p in found.roofline.points if p.unit == "tensor"]
+    assert points and precision_of(found) == "bf16"
+    few = dataclasses.replace(points[0], precision="fp32", executed_flop=1.0)
+    mixed = replace(found, roofline=dataclasses.replace(found.roofline, points=(few, *points)))
+    assert precision_of(mixed) == "bf16 and fp32"
+    facts = replace(found.run, facts={"autocast": "torch.float16"})
+    assert precision_of(replace(found, roofline=None, run=facts)) == "torch.float16"
+    assert precision_of(replace(found, roofline=None)) is None
 
 
 def counted(factor: float, tokens: int) -> Analysis:

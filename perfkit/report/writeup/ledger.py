@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from perfkit import units
+from perfkit.analyzers.result import Analysis
 from perfkit.report.writeup.document import Grid
 from perfkit.report.writeup.evidence import Arm, Evidence, speed_up
 from perfkit.report.writeup.iron import Terms
@@ -56,6 +57,16 @@ def _times(value: float | None, factor: float) -> str:
     return "not recorded" if value is None else units.number(value * factor)
 
 
+def precision_of(run: Analysis) -> str | None:
+    """Return what the matrix products were computed in, the most FLOP first; None: not known."""
+    flop: dict[str, float] = {}
+    for point in run.roofline.points if run.roofline is not None else ():
+        if point.unit == "tensor" and point.precision:
+            flop[point.precision] = flop.get(point.precision, 0.0) + point.executed_flop
+    used = sorted((name for name in flop if flop[name] > 0), key=lambda name: -flop[name])
+    return " and ".join(used) or run.run.facts.get("autocast")
+
+
 def ledger(
     found: Evidence, terms: Terms, price_per_rank_hour: float | None = None
 ) -> dict[str, object]:
@@ -72,7 +83,7 @@ def ledger(
                 "changed": arm.applied or None,
                 "binding_constraint": arm.first.verdict.label,
                 "batch_size": arm.first.run.facts.get("loader batch size"),
-                "precision": arm.first.run.facts.get("autocast") or "as the model's parameters",
+                "precision": precision_of(arm.first),
                 "samples_per_s": arm.rate,
                 "predicted_speed_up": None if guess is None else guess.speed_up,
                 "speed_up": 1.0 if arm is base else None if gain is None else gain.ratio,
