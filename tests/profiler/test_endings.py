@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perfkit.profiler import pyspy, stopping
+from perfkit.profiler import stopping
 from tests.profiler.launching import (
     PATIENT,
     SCRIPTS,
@@ -98,10 +98,10 @@ def test_a_signal_while_a_rank_hangs_in_a_collective(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     """Rank 1 sleeps, rank 0 waits for it inside backward; the signal goes to perfkit."""
-    command = (*TORCHRUN, "--standalone", TRAIN, "--end=hang", "--at=5")
-    bare, said = ended_by(number, command)
+    command = (*TORCHRUN, "--standalone", TRAIN, "--end=hang", "--at=5", f"--hangs={tmp_path}")
+    bare, said = ended_by(number, command, tmp_path)
     run = tmp_path / "run"
-    status, errors = ended_by(number, parent_command(run, command, windows=[[3, 9]]))
+    status, errors = ended_by(number, parent_command(run, command, windows=[[3, 9]]), tmp_path)
     assert status == bare != 0
     assert launchers_report(errors) == launchers_report(said)
     assert f"got signal: {int(number)}" in launchers_report(said)[-1]
@@ -114,8 +114,11 @@ def test_a_signal_while_a_rank_hangs_in_a_collective(
     assert node(run)["ended_unix_ns"] is not None
 
 
-def ended_by(number: signal.Signals, command: Sequence[str]) -> tuple[int, str]:
+def ended_by(number: signal.Signals, command: Sequence[str], folder: Path) -> tuple[int, str]:
     """Start a command, send it a signal once its ranks hang: its exit status and stderr."""
+    marks = [folder / "asleep", folder / "in backward"]
+    for mark in marks:
+        mark.unlink(missing_ok=True)
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -123,7 +126,7 @@ def ended_by(number: signal.Signals, command: Sequence[str]) -> tuple[int, str]:
         text=True,
         env=clean_environment(**PATIENT),
     )
-    until(lambda: {"backward", "end_as_told"} <= functions_below(process.pid))
+    until(lambda: all(mark.exists() for mark in marks))
     until(lambda: all(map(sleeps, stopping.descendants(process.pid))))
     process.send_signal(number)
     _, errors = process.communicate(timeout=TIMEOUT_S)
@@ -131,18 +134,7 @@ def ended_by(number: signal.Signals, command: Sequence[str]) -> tuple[int, str]:
 
 
 def sleeps(pid: int) -> bool:
-    """Whether its main thread sleeps.
-
-    A thread that py-spy has just let go and that has not run since gets no signal: another thread
-    of the process gets it, and a sleeping main thread sleeps on, with and without perfkit.
-    """
+    """Whether its main thread sleeps."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
     return True
-
-
-def functions_below(pid: int) -> set[str]:
-    """The Python functions that the main threads of a process's descendants are in."""
-    threads = [t for child in stopping.descendants(pid) for t in pyspy.stacks(child)[0] or []]
-    main = [thread for thread in threads if thread.get("thread_name") == "MainThread"]
-    return {frame["name"] for thread in main for frame in thread["frames"]}

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", default="")
     parser.add_argument("--end", default="", help="how rank 1 ends at step --at")
     parser.add_argument("--at", type=int, default=5)
+    parser.add_argument("--hangs", type=Path, help="where each rank leaves a file as it hangs")
     parser.add_argument(
         "--profile", type=int, default=-1, help="step of the program's own profiler"
     )
@@ -43,7 +45,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def end_as_told(how: str) -> None:
+def end_as_told(how: str, marks: Path | None) -> None:
     if how == "raise":
         raise ValueError("as told")
     if how == "exit3":
@@ -53,7 +55,14 @@ def end_as_told(how: str) -> None:
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "hang":
+        if marks is not None:
+            (marks / "asleep").touch()
         time.sleep(600)
+
+
+def say_that_backward_began(loss: torch.Tensor, marks: Path | None) -> None:
+    if marks is not None:
+        loss.register_hook(lambda _: (marks / "in backward").touch())
 
 
 def train(options: argparse.Namespace) -> None:
@@ -72,7 +81,7 @@ def train(options: argparse.Namespace) -> None:
         if step == options.at and options.end == "kill":
             dist.barrier()  # the others have ended the step before it: none loses its messages
         if step == options.at and rank == world - 1:
-            end_as_told(options.end)
+            end_as_told(options.end, options.hangs)
         if step == options.profile:
             own.start()
         inputs, labels = next(batches)
@@ -80,6 +89,8 @@ def train(options: argparse.Namespace) -> None:
         with perfkit.region("loss"):
             loss = nn.functional.cross_entropy(model(inputs), labels)
         optimizer.zero_grad()
+        if step == options.at:
+            say_that_backward_began(loss, options.hangs)
         loss.backward()
         optimizer.step()
         if options.profile >= 0 and step == max(options.profile, options.profile_until):
