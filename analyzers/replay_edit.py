@@ -9,7 +9,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from perfkit.analyzers.replay import I64, NONE, TaskGraph, Work
+from perfkit.analyzers.replay import I64, NONE, Schedule, TaskGraph, Work
+from perfkit.trace.intervals import total_ns, union
 
 
 def of_kinds(graph: TaskGraph, kinds: Collection[str]) -> I64:
@@ -65,3 +66,36 @@ def busiest_ns(graph: TaskGraph, work: Work, kinds: Collection[str]) -> float:
         return 0.0
     _, place = np.unique(graph.resource[tasks], return_inverse=True)
     return float(np.bincount(place, weights=work.duration_ns[tasks]).max())
+
+
+def busiest_link_ns(graph: TaskGraph, base: Schedule, work: Work, kinds: Collection[str]) -> float:
+    """Return the most time that a rank's transfers with the same others take: none of it is hidden.
+
+    Calls that are under way together, as on two of gloo's threads, share a link. In `base`, the
+    replay of the graph as it is, they take as long as any of them is under way; with other
+    durations, the same part of their sum.
+    """
+    tasks = of_kinds(graph, kinds)
+    tasks = tasks[graph.collective[tasks] != NONE]
+    if not len(tasks):
+        return 0.0
+    links = np.stack([graph.rank[tasks], _members(graph)[graph.collective[tasks]]])
+    _, place = np.unique(links, axis=1, return_inverse=True)
+    most = 0.0
+    for number in range(int(place.max()) + 1):
+        own = tasks[place == number]
+        alone = float(graph.duration_ns[own].sum())
+        if alone:
+            begin = base.start_ns[own]
+            together = total_ns(union(begin, begin + graph.duration_ns[own]))
+            most = max(most, float(work.duration_ns[own].sum()) * together / alone)
+    return most
+
+
+def _members(graph: TaskGraph) -> I64:
+    """Return a number for the ranks of each collective, shape (collectives,): equal if they are."""
+    tasks = np.nonzero(graph.collective != NONE)[0]
+    drawn = np.random.default_rng(0).integers(1, 2**40, int(graph.rank.max()) + 1)
+    found = np.zeros(int(graph.collective.max()) + 1, np.int64)
+    np.add.at(found, graph.collective[tasks], drawn[graph.rank[tasks]])
+    return found

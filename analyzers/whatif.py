@@ -16,7 +16,7 @@ from perfkit.analyzers.critical_path import critical_path
 from perfkit.analyzers.graph import StepGraph
 from perfkit.analyzers.refusal import Refusal
 from perfkit.analyzers.replay import F64, I64, Plan, Schedule, Work
-from perfkit.analyzers.replay_edit import busiest_ns
+from perfkit.analyzers.replay_edit import busiest_link_ns, busiest_ns
 from perfkit.trace.kinds import TimeClass
 
 COMMUNICATION = (TimeClass.COMM_TRANSFER.key,)
@@ -87,17 +87,16 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
             return Refusal(reason=f"{change.name}: {edited.reason}", remedy=edited.remedy)
         current = edited
     schedule = _replay(current)
-    period = graph.period_ns(schedule)
-    if current.hidden is not None:
-        busy = busiest_ns(graph.plan.graph, current.hidden, COMMUNICATION)
-        period = max(period, busy / len(graph.steps))
-    period = max(0.0, period + current.shift_ns)
+    computing, carrying = graph.period_ns(schedule), _carrying_ns(current)
+    period = max(0.0, max(computing, carrying) + current.shift_ns)
     quiet, quiet_ns = current.quiet_micro_steps
     period = (period + quiet * quiet_ns) / (1 + quiet)
     # The replay's own error is taken out: the measured step scales with the replayed ratio.
     ratio = period / graph.period_ns(graph.base)
     before = shares(graph, graph.plan, graph.base, graph.plan.unchanged)
     after = shares(graph, current.plan, schedule, current.work)
+    if carrying > computing:
+        after = {COMMUNICATION[0]: 1.0}
     predicted = graph.step_ns * ratio / 1e6
     trust = expected((c.option for c in changes), setting.calibration)
     low, high = _interval(predicted, graph, trust)
@@ -118,6 +117,18 @@ def ask(setting: Setting, changes: Sequence[Change]) -> Answer | Refusal:
         ),
         recipes=tuple(c.recipe for c in changes if c.recipe),
     )
+
+
+def _carrying_ns(setting: Setting) -> float:
+    """Return how long a step's transfers keep the network busy where nobody waits for them."""
+    if setting.hidden is None:
+        return 0.0
+    graph = setting.graph
+    busy = max(
+        busiest_ns(graph.plan.graph, setting.hidden, COMMUNICATION),
+        busiest_link_ns(graph.plan.graph, graph.base, setting.hidden, COMMUNICATION),
+    )
+    return busy / len(graph.steps)
 
 
 def _interval(predicted_ms: float, graph: StepGraph, trust: Expected) -> tuple[float, float]:

@@ -79,6 +79,7 @@ def test_overlap_cannot_hide_more_than_the_network_carries() -> None:
     graph = graph_of(cpu_run())
     idle = (changes.no_input_stall(), changes.faster_compute(1e6), changes.perfect_overlap())
     assert answered(graph, *idle).predicted_ms == pytest.approx(12)
+    assert answered(graph, *idle).next_bottleneck == "comm_transfer"
     for wanted in ((*idle, changes.network(2)), (changes.network(2), *idle)):
         assert answered(graph, *wanted).predicted_ms == pytest.approx(6)
 

@@ -89,6 +89,34 @@ def test_perfect_overlap_still_needs_the_network() -> None:
     assert edit.busiest_ns(GRAPH, PLAN.unchanged, {"nothing"}) == 0
 
 
+def test_calls_that_are_under_way_together_share_the_link() -> None:
+    """Two threads move a bucket each, 12 ms from 10 and from 16 ms on: 18 ms of the link."""
+    b = GraphBuilder()
+    for rank in range(2):
+        first = b.task("compute", 10, rank=rank, resource="C")
+        b.task("comm", 12, rank=rank, resource="N1", after=[first], collective=0)
+        second = b.task("compute", 6, rank=rank, resource="C", after=[first])
+        b.task("comm", 12, rank=rank, resource="N2", after=[second], collective=1)
+    graph = b.build()
+    plan = Plan(graph)
+    base, half = plan.run(), edit.scaled(graph, plan.unchanged, COMM, 0.5)
+    assert edit.busiest_ns(graph, plan.unchanged, COMM) == 12
+    assert edit.busiest_link_ns(graph, base, plan.unchanged, COMM) == 18
+    assert edit.busiest_link_ns(graph, base, half, COMM) == 9
+    assert edit.busiest_link_ns(graph, base, plan.unchanged, {"nothing"}) == 0
+
+
+def test_calls_to_other_ranks_go_over_other_links() -> None:
+    """Rank 0 talks to rank 1 and, at the same time, to rank 2."""
+    b = GraphBuilder()
+    for number, other in enumerate((1, 2)):
+        for rank in (0, other):
+            b.task("comm", 12, rank=rank, resource=f"N{number}", collective=number)
+    graph = b.build()
+    plan = Plan(graph)
+    assert edit.busiest_link_ns(graph, plan.run(), plan.unchanged, COMM) == 12
+
+
 @pytest.mark.parametrize("kind", ["compute", "comm", "input", "host"])
 def test_elasticities_equal_critical_path_shares(kind: str) -> None:
     share = critical_path(PLAN, BASE).shares[kind]
