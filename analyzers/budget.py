@@ -19,7 +19,8 @@ def make_budget(
     """Turn nanoseconds into the budget.
 
     tables: per rank (steps, classes) in nanoseconds, whose rows sum to the rank's windows. A class
-    is None where no rank (for the run) or not this rank (for a rank) had a recorder for it.
+    is None where no rank (for the run) or not this rank (for a rank) had a recorder for it, and
+    where no step was traced.
     """
     ranks = sorted(tables)
     per_rank = tuple(
@@ -35,6 +36,7 @@ def make_budget(
     rollup = {
         family: sum(found.share for c in members if (found := classes[c.key]) is not None)
         for family, members in ROLLUP.items()
+        if len(steps)
     }
     return Budget(
         classes=classes,
@@ -52,11 +54,11 @@ def _class_times(
     found: dict[str, ClassTime | None] = {}
     for time_class in TimeClass:
         ns = sum(int(t[:, time_class].sum()) for t in tables)
-        if time_class in unrecorded and ns == 0:
+        if not rows or (time_class in unrecorded and ns == 0):
             found[time_class.key] = None
         else:
             found[time_class.key] = ClassTime(
-                ms=ns / rows / 1e6 if rows else 0.0, share=ns / whole if whole else 0.0
+                ms=ns / rows / 1e6, share=ns / whole if whole else 0.0
             )
     return found
 

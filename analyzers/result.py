@@ -143,8 +143,8 @@ class StepBudget(msgspec.Struct, frozen=True, kw_only=True):
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time of the analysed steps went, before blame."""
 
-    classes: dict[str, ClassTime | None]
-    rollup: dict[str, float]  # share of compute, communication, io, host
+    classes: dict[str, ClassTime | None]  # None: no recorder for it, or no step was traced
+    rollup: dict[str, float]  # share of compute, communication, io, host; empty without steps
     per_rank: tuple[RankBudget, ...]
     per_step: tuple[StepBudget, ...] = ()
 

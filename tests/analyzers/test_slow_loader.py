@@ -146,6 +146,8 @@ def test_step_lines_alone_name_the_loader_only_if_nothing_else_could_win() -> No
     slower = replace(run.ranks[0], lines=step_lines([100.0] * 30, input_ms=30.0))
     analysis = analyze(replace(run, ranks=(slower,)), never)
     assert (analysis.verdict.label, analysis.verdict.reason) == ("undetermined", "no_trace")
+    assert set(analysis.budget.classes.values()) == {None}  # not known, which zero is not
+    assert analysis.budget.rollup == {}
     assert "perfkit profile --window 5:14 -- CMD" in analysis.verdict.sentence
     (limit,) = analysis.quality.cannot_tell
     assert limit.remedy.endswith("perfkit profile --window 5:14 -- CMD")
