@@ -12,6 +12,7 @@ from perfkit.units import count, size
 
 MOST_SOURCES = 64
 RECIPES = "recipes"
+WINDOWS = "traced steps"
 
 
 def describe_world(run: Run, surveys: Mapping[int, RankSurvey]) -> World:
@@ -49,7 +50,7 @@ def describe_run(run: Run, surveys: Mapping[int, RankSurvey]) -> RunFacts:
         backend=_text(first, "backend"),
         model=_model(first),
         sources=tuple(sources[:MOST_SOURCES]),
-        facts={**dict(_further(first)), **_recipes(node)},
+        facts={**dict(_further(first)), **_recipes(node), **_windows(node)},
     )
 
 
@@ -92,6 +93,14 @@ def _recipes(node: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(labels, list) or not labels:
         return {}
     return {RECIPES: ", ".join(map(str, labels))}
+
+
+def _windows(node: Mapping[str, object]) -> dict[str, str]:
+    """Return the windows that the run was asked to trace, as `--window` takes them."""
+    windows = node.get("windows")
+    if not isinstance(windows, list) or not windows:
+        return {}
+    return {WINDOWS: ", ".join(f"{first}:{last}" for first, last in windows)}
 
 
 def _text(record: RankRecord, key: str) -> str:

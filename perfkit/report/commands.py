@@ -4,9 +4,12 @@ import re
 import shlex
 
 from perfkit.analyzers.result import Analysis
+from perfkit.analyzers.run_facts import WINDOWS
 from perfkit.report.names import name
 
 _LIMIT = 2000
+USUAL_WINDOW = "10:19"
+"""What is traced where nothing is said."""
 _AT_END = re.compile(
     r"^(?P<prose>|[^`]*?[ :(])"
     r"(?P<command>(?:perfkit [a-z]+|torchrun|python3?|export|pip|[A-Z][A-Z0-9_]*=\S*)(?: [^`]*)?)$",
@@ -55,4 +58,12 @@ def following(analysis: Analysis, run_path: str = "") -> str:
             return name(command, _LIMIT)
     elif run_path and not any(finding.severity != "info" for finding in analysis.findings):
         return f"perfkit recipes {shlex.quote(run_path)}"
-    return exact("perfkit profile -- CMD", analysis)
+    return exact(f"perfkit profile {_windows(analysis)}-- CMD", analysis)
+
+
+def _windows(analysis: Analysis) -> str:
+    """Return the options that trace the same steps again, with a space behind; "" by default."""
+    asked = analysis.run.facts.get(WINDOWS, "")
+    if asked in {"", USUAL_WINDOW}:
+        return ""
+    return "".join(f"--window {window} " for window in asked.split(", "))

@@ -55,8 +55,9 @@ def test_a_bucket_has_a_size() -> None:
 def test_a_run_names_the_recipes_it_was_started_with(
     tmp_path: Path, recorded: list[str], told: str | None
 ) -> None:
-    add_node(tmp_path, recipes=recorded)
+    add_node(tmp_path, recipes=recorded, windows=[[2, 4], [6, 6]])
     for rank in range(2):
         add_trace(add_rank(tmp_path, rank), 2, 4)
     found = analyze(open_run([tmp_path]), lambda record: load_rank(record, cache=None))
     assert found.run.facts.get("recipes") == told
+    assert found.run.facts["traced steps"] == "2:4, 6:6"

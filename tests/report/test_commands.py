@@ -4,7 +4,9 @@ import msgspec
 import pytest
 
 from perfkit.analyzers import result as r
-from perfkit.report.commands import following, remedy, split
+from perfkit.analyzers.run_facts import WINDOWS
+from perfkit.profiler.launch import DEFAULT_WINDOW
+from perfkit.report.commands import USUAL_WINDOW, following, remedy, split
 from tests.report.sample import hostile_gpu, io_bound, no_trace
 
 RUN = "torchrun --nproc-per-node=2 train_cnn.py --workers 0"
@@ -44,6 +46,16 @@ def test_the_next_command_settles_the_verdict_or_repeats_the_run() -> None:
     unknown = msgspec.structs.replace(io_bound().run, command="")
     foreign = msgspec.structs.replace(io_bound(), run=unknown)
     assert following(foreign) == "perfkit profile -- CMD"
+
+
+def test_the_run_is_repeated_with_its_own_windows() -> None:
+    facts = {**io_bound().run.facts, WINDOWS: "2:5, 20:24"}
+    asked = msgspec.structs.replace(io_bound().run, facts=facts)
+    changed = msgspec.structs.replace(io_bound(), run=asked)
+    assert following(changed) == f"perfkit profile --window 2:5 --window 20:24 -- {RUN}"
+    usual = msgspec.structs.replace(asked, facts={WINDOWS: USUAL_WINDOW})
+    assert following(msgspec.structs.replace(changed, run=usual)) == f"perfkit profile -- {RUN}"
+    assert "{}:{}".format(*DEFAULT_WINDOW) == USUAL_WINDOW
 
 
 def test_without_a_finding_to_act_on_the_next_command_lists_what_can_be_tried() -> None:
