@@ -79,6 +79,12 @@ def test_hovering_an_operator_names_it_as_text(drawn: Opened) -> None:
         text = "".join(drawn.page.locator("#bounds .live .hoverlayer text").all_text_contents())
         shown |= {hostile for hostile in HOSTILE if name(hostile, 60)[:12] in text}
     assert {HOSTILE[0], HOSTILE[1], HOSTILE[6]} <= shown
+    # plotly's own classes meet the page's: a rule of ours once painted these words with no colour.
+    inks = drawn.run(
+        """[...document.querySelectorAll('#bounds .live .hoverlayer :is(text, tspan)')]
+            .map(part => getComputedStyle(part).fill)"""
+    )
+    assert len(inks) > 1 and len(set(inks)) == 1 and "rgb" in inks[0]
     assert drawn.run("document.querySelectorAll('img, .live a').length") == 0
 
 
