@@ -141,7 +141,8 @@ def sides(
     if runs:
         if len(runs) != 2:
             raise UsageError(
-                f"{len(runs)} runs: two are compared", hint="more go behind --base and --new"
+                f"{len(runs)} given, two runs are compared: BASE NEW",
+                hint="more go behind --base and --new",
             )
         return [runs[0]], [runs[1]]
     if not base or not new:
