@@ -90,8 +90,8 @@ def test_github_markdown_holds_tables_and_no_foreign_markup(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["A"], "1 runs"),
-        (["A", "B", "C"], "3 runs"),
+        (["A"], "1 given"),
+        (["A", "B", "C"], "3 given"),
         (["A", "B", "--base", "C"], "either BASE NEW or"),
         (["--base", "A"], "two sides"),
         (["--base", "A", "A", "--new", "B"], "named twice"),
