@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -112,22 +114,64 @@ def wait(process: subprocess.Popen[bytes], *, seconds: float | None = None) -> W
     handled = _handled()
     deadline = None if seconds is None else time.monotonic() + seconds
     timed_out = interrupted = False
-    try:
-        while process.poll() is None:
-            if deadline is not None and time.monotonic() >= deadline:
-                timed_out = True
-                stop_tree(process)
-                break
-            received = signal.sigtimedwait(handled, 0.5)
-            if received is None or received.si_signo == signal.SIGCHLD:
-                continue
-            interrupted |= received.si_signo in ENDING
-            if received.si_code != SENT_BY_KERNEL:
-                process.send_signal(received.si_signo)
-    finally:
-        _drop_pending(handled)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+    strays: list[int] = []
+    with _caught(handled, strays.append):
+        try:
+            while process.poll() is None:
+                if deadline is not None and time.monotonic() >= deadline:
+                    timed_out = True
+                    stop_tree(process)
+                    break
+                number, by_hand = _next(handled, strays)
+                interrupted |= number in ENDING
+                if number is not None and by_hand:
+                    process.send_signal(number)
+        finally:
+            _drop_pending(handled)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
     return Waited(process.returncode, timed_out, interrupted)
+
+
+def _next(handled: set[signal.Signals], strays: list[int]) -> tuple[int | None, bool]:
+    """Return a signal to pass on, or None after a while, and whether the command lacks it."""
+    if strays:
+        number = strays.pop(0)
+        return number, not _typed(number)
+    received = signal.sigtimedwait(handled, 0.5)
+    if received is None or received.si_signo == signal.SIGCHLD:
+        return None, False
+    return received.si_signo, received.si_code != SENT_BY_KERNEL
+
+
+@contextmanager
+def _caught(handled: set[signal.Signals], hear: Callable[[int], None]) -> Iterator[None]:
+    """Hear of signals that reach another thread than ours.
+
+    Libraries start threads that block nothing (polars, OpenBLAS). While we do not wait, the kernel
+    gives a signal for the process to one of them, and its default action would end us and leave
+    the command alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = handled - {signal.SIGCHLD}
+    before = {n: signal.signal(n, lambda number, _: hear(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _typed(number: int) -> bool:
+    """Whether a signal may come from a key at our terminal, whose command has it already."""
+    if number not in {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT}:
+        return False
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _drop_pending(handled: set[signal.Signals]) -> None:
