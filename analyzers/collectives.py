@@ -16,12 +16,13 @@ from perfkit.analyzers.collective_split import InstanceTimes
 from perfkit.analyzers.link_time import link_ns, once_ns
 from perfkit.analyzers.matching import Instance
 from perfkit.analyzers.result import CollectiveRow
+from perfkit.roofline import step
 from perfkit.roofline.collective_cost import algorithm_bandwidth_byte_per_s, bus_factor
 from perfkit.trace.intervals import overlap_ns
 from perfkit.trace.kinds import TimeClass
 from perfkit.trace.model import I64, NONE
 
-WITHOUT_DATA = frozenset({"barrier", "peer_copy", ""})
+WITHOUT_DATA = step.WITHOUT_DATA | {""}
 
 
 @dataclass(frozen=True, slots=True)

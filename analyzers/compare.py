@@ -198,7 +198,7 @@ def _signed(ms: float | None) -> str:
 
 
 def _classes(run: Analysis) -> dict[str, float | None]:
-    if not run.steps.analysed:  # its budget is empty, not made of zeros
+    if not run.steps.analysed:  # sixteen rows of "not known" tell nobody anything
         return {}
     return {k: t.ms if t is not None else None for k, t in run.budget.classes.items()}
 

@@ -4,6 +4,8 @@ gloo runs two collectives of a group at a time over one link. Each lasts twice a
 adding their durations counts the link twice: bandwidths would be half of what they are.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from perfkit.analyzers.blame import F64
@@ -20,11 +22,7 @@ def link_ns(calls: Calls, split: RankSplit) -> F64:
     does not use the link. Unmatched calls get nan.
     """
     found = np.where(split.matched, 0.0, np.nan)
-    groups: dict[object, list[int]] = {}
-    for row in np.flatnonzero(split.matched).tolist():
-        groups.setdefault(calls.group[row], []).append(row)
-    for rows in groups.values():
-        own = np.array(rows)
+    for own in _by_group(calls, np.flatnonzero(split.matched)):
         found[own] = _shared(split.wait_end_ns[own], calls.end_ns[own])
     return found
 
@@ -36,13 +34,17 @@ def once_ns(calls: Calls, hidden: Intervals = EMPTY) -> F64:
     of them is under way, less the `hidden` intervals (sorted, disjoint). Shape (calls,).
     """
     found = np.zeros(len(calls))
-    groups: dict[object, list[int]] = {}
-    for row in range(len(calls)):
-        groups.setdefault(calls.group[row], []).append(row)
-    for rows in groups.values():
-        own = np.array(rows)
+    for own in _by_group(calls, np.arange(len(calls))):
         found[own] = _shared(calls.start_ns[own], calls.end_ns[own], hidden)
     return found
+
+
+def _by_group(calls: Calls, rows: I64) -> Iterator[I64]:
+    """Yield those rows of each group that has any."""
+    groups: dict[object, list[int]] = {}
+    for row in rows.tolist():
+        groups.setdefault(calls.group[row], []).append(row)
+    yield from map(np.array, groups.values())
 
 
 def _shared(start: I64, end: I64, hidden: Intervals = EMPTY) -> F64:

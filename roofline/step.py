@@ -1,5 +1,6 @@
 """A rank's step under its roofs: compute, memory and every network level, overlapped or not."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -208,13 +209,16 @@ def _unsized_calls(scope: _Scope) -> float:
     """Transfers per step between several ranks whose bytes the capture does not tell."""
     rows = scope.trace.collectives
     wanted = np.isin(scope.trace.events.step[rows.event], list(scope.steps))
-    found = [
-        row
-        for row in np.flatnonzero(wanted & (rows.size_bytes == NONE)).tolist()
-        if rows.op[row] not in WITHOUT_DATA
-        and len(members(scope.trace, int(rows.group[row]))[0]) > 1
-    ]
-    return len(found) / len(scope.steps) if found else 0.0
+    unsized = np.flatnonzero(wanted & (rows.size_bytes == NONE))
+    calls = Counter(
+        zip((rows.op[row] for row in unsized.tolist()), rows.group[unsized].tolist(), strict=True)
+    )
+    found = sum(
+        count
+        for (op, group), count in calls.items()
+        if op not in WITHOUT_DATA and len(members(scope.trace, group)[0]) > 1
+    )
+    return found / len(scope.steps) if found else 0.0
 
 
 def _network_point(scope: _Scope, op: str, group: int, total: _Sum) -> NetworkPoint | None:

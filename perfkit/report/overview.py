@@ -219,5 +219,5 @@ def gain(finding: Finding) -> str:
     if finding.gain_ceiling is None:
         return ""
     if finding.gain_ceiling > LARGEST_GAIN:
-        return f"at most >{LARGEST_GAIN}x"
+        return f"limit over {LARGEST_GAIN}x"
     return f"at most {units.ratio(finding.gain_ceiling)}"

@@ -88,7 +88,7 @@ def test_the_rank_that_is_waited_for_most_has_a_bar_though_no_straggler() -> Non
 def test_a_ceiling_says_no_more_than_it_knows() -> None:
     found = hostile_gpu(2).findings[0]
     assert gain(msgspec.structs.replace(found, gain_ceiling=3.93)) == "at most 3.93x"
-    assert gain(msgspec.structs.replace(found, gain_ceiling=7.58e6)) == "at most >100x"
+    assert gain(msgspec.structs.replace(found, gain_ceiling=7.58e6)) == "limit over 100x"
     assert gain(msgspec.structs.replace(found, gain_ceiling=None)) == ""
 
 
